@@ -1,0 +1,1 @@
+"""Ask questions about videos and pictures with open video language models."""

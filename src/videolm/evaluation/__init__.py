@@ -1,0 +1,1 @@
+"""Scoring anything that answers questions about media."""

@@ -1,0 +1,1 @@
+"""From a path, URL, bytes or arrays to sampled frames; knows no model."""

@@ -1,0 +1,1 @@
+"""The bundled model: its recipe, its data stream, its weights and its card."""

@@ -1,0 +1,1 @@
+"""From model inputs to logits; knows no family."""

@@ -1,0 +1,1 @@
+"""From frames and chat messages to model inputs; knows no weights."""

@@ -1,0 +1,193 @@
+"""How many visual tokens a picture or a video becomes, and in what order: the only place that knows.
+
+The processor counts with these classes and the model lays features out with them, so the two cannot disagree.
+Pure arithmetic, no torch. Sizes are ``(height, width)`` throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from videolm.errors import ArgumentError
+
+PoolMode = Literal["average", "max", "conv", "bilinear"]
+NewlineMode = Literal["none", "grid", "frame", "one_token"]
+PinpointOrder = Literal["height_width", "width_height"]
+
+__all__ = ["ImageLayout", "ImageTokens", "NewlineMode", "PinpointOrder", "PoolMode", "VideoTokens", "VisualTokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTokens:
+    """Tokens of a video: frame after frame, row after row inside a frame."""
+
+    grid: int
+    """Patches per side of one frame."""
+    keep_class_token: bool = False
+    """Whether each frame starts with the tower's class token (only without pooling)."""
+    pool: PoolMode | None = "average"
+    stride: int = 2
+    newline: NewlineMode = "none"
+
+    def __post_init__(self) -> None:
+        if self.grid < 1 or self.stride < 1:
+            raise ArgumentError(
+                f"A frame of {self.grid} patches a side pooled with stride {self.stride} has no tokens: "
+                "both must be at least 1. Check image_size, patch_size and spatial_pool_stride."
+            )
+        if self.keep_class_token and self.pool is not None:
+            raise ArgumentError(
+                f"The class token cannot be kept when frames are pooled ({self.pool}): pooling needs a square grid. "
+                "Use vision_feature_select_strategy='default', or no pooling."
+            )
+
+    @property
+    def side(self) -> int:
+        """Tokens per side of one frame after pooling: windows that do not fit are dropped, bilinear rounds up."""
+        if self.pool is None:
+            return self.grid
+        return math.ceil(self.grid / self.stride) if self.pool == "bilinear" else self.grid // self.stride
+
+    @property
+    def per_frame(self) -> int:
+        """Tokens of one frame, newlines inside the frame included."""
+        newlines = {"grid": self.side, "frame": 1}.get(self.newline, 0)
+        return self.side**2 + int(self.keep_class_token) + newlines
+
+    def count(self, num_frames: int) -> int:
+        """Tokens of a video of ``num_frames`` frames."""
+        return num_frames * self.per_frame + int(self.newline == "one_token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLayout:
+    """Where the tokens of one picture come from.
+
+    Tokens: the base tile (``grid * grid``, after its class token if kept), then the grid tiles as one map of which rows
+    ``top : top + rows`` and columns ``left : left + columns`` are kept, resized to ``out_rows x out_columns`` when these
+    differ, one newline after each row. Without grid tiles: the base tile and, if the family has newlines, one newline.
+    """
+
+    grid: int
+    keep_class_token: bool
+    tile_rows: int
+    """Grid tiles down; 0 when there is only the base tile."""
+    tile_columns: int
+    top: int
+    left: int
+    rows: int
+    columns: int
+    out_rows: int
+    out_columns: int
+    newline: bool
+
+    @property
+    def num_tiles(self) -> int:
+        """Tiles that go through the tower: the base tile and the grid."""
+        return 1 + self.tile_rows * self.tile_columns
+
+    @property
+    def count(self) -> int:
+        """Tokens of the picture."""
+        base = self.grid**2 + int(self.keep_class_token)
+        if not self.tile_rows:
+            return base + int(self.newline)
+        return base + self.out_rows * (self.out_columns + int(self.newline))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTokens:
+    """Tokens of a picture: one tile, or AnyRes tiles chosen from ``pinpoints``."""
+
+    grid: int
+    """Patches per side of one tile."""
+    tile_size: int
+    """Pixels per side of one tile."""
+    pinpoints: tuple[tuple[int, int], ...] = ()
+    """Resolutions in pixels to choose from, in order; empty: the base tile alone."""
+    pinpoint_order: PinpointOrder = "height_width"
+    """How a pinpoint pair is read: ports read (height, width), the original code (width, height)."""
+    keep_class_token: bool = False
+    newline: bool = True
+    max_grid_tiles: int | None = None
+    """``anyres_max_N``: a larger map is shrunk to about N tiles; None never shrinks."""
+    round_unpad: bool = True
+    """Round to 7 digits before truncating while unpadding (ports do, the original code does not)."""
+
+    def choose_resolution(self, height: int, width: int) -> tuple[int, int]:
+        """The pinpoint ``(height, width)`` that keeps most of the picture's pixels and wastes fewest; ties: the first."""
+        best: tuple[int, int] | None = None
+        best_key = (-1, 0)
+        for first, second in self.pinpoints:
+            high, wide = (first, second) if self.pinpoint_order == "height_width" else (second, first)
+            scale = min(wide / width, high / height)
+            effective = min(int(width * scale) * int(height * scale), width * height)
+            key = (effective, effective - high * wide)
+            if key > best_key or best is None:
+                best, best_key = (high, wide), key
+        if best is None:
+            raise ArgumentError(
+                "This picture processor has no pinpoints to choose from: image_grid_pinpoints is empty."
+            )
+        return best
+
+    def layout(self, height: int, width: int) -> ImageLayout:
+        """The layout of a picture of ``height x width`` pixels."""
+        if height < 1 or width < 1:
+            raise ArgumentError(f"A picture of {width}x{height} pixels has no tokens: both sides must be at least 1.")
+        if not self.pinpoints:
+            return self._layout(0, 0, (0, 0, 0, 0), (0, 0))
+        high, wide = self.choose_resolution(height, width)
+        tile_rows, tile_columns = high // self.tile_size, wide // self.tile_size
+        box = self._unpad(tile_rows * self.grid, tile_columns * self.grid, height, width)
+        return self._layout(tile_rows, tile_columns, box, self._shrink(box[2], box[3]))
+
+    def count(self, height: int, width: int) -> int:
+        """Tokens of a picture of ``height x width`` pixels."""
+        return self.layout(height, width).count
+
+    def _unpad(self, map_rows: int, map_columns: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, rows, columns of the part of the map that is not padding."""
+        if width / height > map_columns / map_rows:
+            kept = self._truncate(height * (map_columns / width))
+            pad = (map_rows - kept) // 2
+            return pad, 0, map_rows - 2 * pad, map_columns
+        kept = self._truncate(width * (map_rows / height))
+        pad = (map_columns - kept) // 2
+        return 0, pad, map_rows, map_columns - 2 * pad
+
+    def _truncate(self, cells: float) -> int:
+        return int(round(cells, 7)) if self.round_unpad else int(cells)
+
+    def _shrink(self, rows: int, columns: int) -> tuple[int, int]:
+        if self.max_grid_tiles is None:
+            return rows, columns
+        times = math.sqrt(rows * columns / (self.max_grid_tiles * self.grid**2))
+        return (int(rows // times), int(columns // times)) if times > 1.1 else (rows, columns)
+
+    def _layout(
+        self, tile_rows: int, tile_columns: int, box: tuple[int, int, int, int], out: tuple[int, int]
+    ) -> ImageLayout:
+        return ImageLayout(
+            grid=self.grid,
+            keep_class_token=self.keep_class_token,
+            tile_rows=tile_rows,
+            tile_columns=tile_columns,
+            top=box[0],
+            left=box[1],
+            rows=box[2],
+            columns=box[3],
+            out_rows=out[0],
+            out_columns=out[1],
+            newline=self.newline,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualTokens:
+    """The token rules of one model, for both kinds of media."""
+
+    image: ImageTokens
+    video: VideoTokens

@@ -1,0 +1,1 @@
+"""Parameters as data: reading, renaming, checking and writing checkpoints."""

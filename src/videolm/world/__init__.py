@@ -1,0 +1,1 @@
+"""Moving shapes: a procedurally drawn world with true answers; knows no model."""
