@@ -1,0 +1,53 @@
+# Everything works from a fresh clone: Python 3.11 or newer, make and a C/C++ tool chain.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# What is installed depends on these two files alone: the install is editable, so sources need no repetition.
+INSTALL_INPUTS := pyproject.toml constraints.txt
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check dev format mini bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+demo: $(VENV)/.installed ## install, then ask the bundled model about a bundled clip and picture
+	@$(BIN)/python -m videolm.cli.demo
+
+test: $(VENV)/.installed-dev ## run the tests
+	@$(BIN)/python -m pytest -m "not slow and not network"
+
+test-slow: $(VENV)/.installed-dev ## run the tests that take longer than a few seconds each
+	@$(BIN)/python -m pytest -m "slow and not network"
+
+check: $(VENV)/.installed-dev ## lint, formatting, types, the import rule and the public names
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_import_rules.py tests/test_public_api.py
+
+dev: $(VENV)/.installed-dev ## install the package with its extras and the development tools into .venv
+
+format: $(VENV)/.installed-dev ## apply the formatter and the linter's safe repairs
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## run every benchmark and write the dated report
+	@$(BIN)/python benchmarks/run.py
+
+clean: ## remove .venv and everything that was built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "videolm needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(INSTALL_INPUTS) | $(BIN)/python
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(INSTALL_INPUTS) | $(BIN)/python
+	$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@ $(VENV)/.installed
