@@ -12,6 +12,7 @@
     ├── CheckpointError (ValueError)          weights are missing, unexpected or unreadable
     │   └── ModelNotFoundError (FileNotFoundError)
     ├── DeviceError (ValueError)              a device or dtype that this machine does not have
+    ├── GenerationError (RuntimeError)        the model's output is not usable
     ├── TrainingError (RuntimeError)          training cannot go on
     │   └── SampleBudgetError                 too many training samples could not be read
     └── MissingExtraError (ImportError)       an optional dependency is not installed
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "DeviceError",
     "FetchError",
+    "GenerationError",
     "MediaError",
     "MediaLimitError",
     "MediaNotFoundError",
@@ -86,6 +88,10 @@ class ModelNotFoundError(CheckpointError, FileNotFoundError):
 
 class DeviceError(VideoLMError, ValueError):
     """A device or dtype that this machine does not have."""
+
+
+class GenerationError(VideoLMError, RuntimeError):
+    """The model's output is not usable, such as logits that are not numbers."""
 
 
 class TrainingError(VideoLMError, RuntimeError):

@@ -1,0 +1,146 @@
+"""Logits in, one token id out: greedy, or a seeded draw from the logits that a chain of processors leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from videolm.errors import GenerationError
+from videolm.generation.params import SamplingParams
+
+LogitsProcessor = Callable[[Tensor, Sequence[int]], Tensor]
+"""``(logits [V], ids so far) -> logits [V]``; what may not be drawn becomes ``-inf``."""
+Sampler = Callable[[Tensor, Sequence[int]], int]
+"""``(logits [V], ids so far) -> id``; the ids so far are the prompt's and the generated ones."""
+
+__all__ = [
+    "LogitsProcessor",
+    "Sampler",
+    "greedy",
+    "make_processors",
+    "make_sampler",
+    "min_p",
+    "multinomial",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+]
+
+
+def make_sampler(params: SamplingParams) -> Sampler:
+    """The sampler that ``params`` describe; one for each answer, since drawing moves its generator on."""
+    processors = make_processors(params)
+    choose = greedy if params.is_greedy else multinomial(params.seed)
+
+    def sample(logits: Tensor, previous_ids: Sequence[int]) -> int:
+        for process in processors:
+            logits = process(logits, previous_ids)
+        return choose(logits)
+
+    return sample
+
+
+def make_processors(params: SamplingParams) -> tuple[LogitsProcessor, ...]:
+    """The processors that change something, in the order of transformers' ``generate``."""
+    chain: list[LogitsProcessor] = []
+    if params.repetition_penalty != 1:
+        chain.append(repetition_penalty(params.repetition_penalty))
+    if params.is_greedy:  # the rest never removes the most likely token
+        return tuple(chain)
+    chain.append(temperature(params.temperature))
+    if params.top_k:
+        chain.append(top_k(params.top_k))
+    if params.top_p < 1:
+        chain.append(top_p(params.top_p))
+    if params.min_p:
+        chain.append(min_p(params.min_p))
+    return tuple(chain)
+
+
+def greedy(logits: Tensor) -> int:
+    """The most likely token; of equals the first."""
+    index = int(logits.argmax())
+    _check(float(logits[index]))
+    return index
+
+
+def multinomial(seed: int | None = None) -> Callable[[Tensor], int]:
+    """Draws by inverting the cumulative distribution with one uniform number: the same draw on every device."""
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+
+    def draw(logits: Tensor) -> int:
+        cumulative = logits.float().softmax(-1).double().cumsum(-1)
+        total = float(cumulative[-1])
+        _check(total)
+        uniform = float(torch.rand((), generator=generator, dtype=torch.float64))
+        # Strictly below the total, so that the token found has a probability of its own.
+        threshold = min(uniform * total, math.nextafter(total, 0.0))
+        return int(torch.searchsorted(cumulative, cumulative.new_tensor(threshold), right=True))
+
+    return draw
+
+
+def repetition_penalty(penalty: float) -> LogitsProcessor:
+    """Divide positive and multiply negative logits of the ids so far by ``penalty``."""
+
+    def process(logits: Tensor, previous_ids: Sequence[int]) -> Tensor:
+        # Placeholders of pictures and videos may lie outside the vocabulary.
+        seen = sorted(token_id for token_id in set(previous_ids) if 0 <= token_id < logits.shape[-1])
+        index = torch.tensor(seen, dtype=torch.int64, device=logits.device)
+        values = logits[index]
+        return logits.index_copy(0, index, torch.where(values < 0, values * penalty, values / penalty))
+
+    return process
+
+
+def temperature(value: float) -> LogitsProcessor:
+    """Divide the logits by ``value``, in float32."""
+    return lambda logits, _: logits.float() / value
+
+
+def top_k(k: int) -> LogitsProcessor:
+    """Keep the ``k`` most likely tokens and whatever equals the last of them."""
+
+    def process(logits: Tensor, _: Sequence[int]) -> Tensor:
+        weakest = logits.topk(min(k, logits.shape[-1])).values[-1]
+        return logits.masked_fill(logits < weakest, -math.inf)
+
+    return process
+
+
+def top_p(mass: float) -> LogitsProcessor:
+    """Keep the fewest most likely tokens whose probabilities add up to ``mass``."""
+
+    def process(logits: Tensor, _: Sequence[int]) -> Tensor:
+        ascending, order = logits.sort()
+        removed = ascending.softmax(-1).cumsum(-1) <= 1 - mass
+        removed[-1] = False
+        return logits.masked_fill(removed.new_empty(removed.shape).scatter(0, order, removed), -math.inf)
+
+    return process
+
+
+def min_p(fraction: float) -> LogitsProcessor:
+    """Keep the tokens at least ``fraction`` as likely as the most likely one."""
+
+    def process(logits: Tensor, _: Sequence[int]) -> Tensor:
+        probabilities = logits.softmax(-1)
+        return logits.masked_fill(probabilities < fraction * probabilities.max(), -math.inf)
+
+    return process
+
+
+def _check(value: float) -> None:
+    if not math.isfinite(value):
+        raise GenerationError(
+            f"The model's logits are not usable: the best one is {value}, a finite number was expected. "
+            "Load the model with dtype='float32', or check its weights."
+        )

@@ -1,0 +1,66 @@
+"""Token ids in, text pieces out: whole characters only, ending before a stop token or a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from typing import Protocol
+
+from videolm.contracts import FinishReason
+from videolm.generation.params import SamplingParams
+from videolm.generation.stopping import StopStrings
+
+IdGenerator = Generator[int, None, FinishReason]
+TextGenerator = Generator[str, None, FinishReason]
+
+__all__ = ["IdGenerator", "TextDecoder", "TextGenerator", "ids_to_text", "until_stop", "write_text"]
+
+
+class TextDecoder(Protocol):
+    """Turns ids into text one by one, such as ``Tokenizer.stream()``."""
+
+    def step(self, token_id: int, /) -> str | None:
+        """The characters that this id completes; None or empty while a character is unfinished."""
+        ...
+
+
+def write_text(ids: IdGenerator, decoder: TextDecoder, params: SamplingParams) -> TextGenerator:
+    """The answer's text in pieces; returns why it ended."""
+    pieces = ids_to_text(ids, decoder, params.stop_token_ids)
+    return (yield from until_stop(pieces, params.stop))
+
+
+def ids_to_text(ids: IdGenerator, decoder: TextDecoder, stop_token_ids: tuple[int, ...] = ()) -> TextGenerator:
+    """The pieces that complete characters; stop tokens are not text, a character unfinished at the end is dropped."""
+    with closing(ids):
+        while True:
+            try:
+                token_id = next(ids)
+            except StopIteration as end:
+                return _reason(end)
+            piece = None if token_id in stop_token_ids else decoder.step(token_id)
+            if piece:
+                yield piece
+
+
+def until_stop(pieces: TextGenerator, stops: tuple[str, ...]) -> TextGenerator:
+    """The text before the first stop string; what generates it is closed there."""
+    matcher = StopStrings(stops)
+    with closing(pieces):
+        while matcher.found is None:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                held = matcher.flush()
+                if held:
+                    yield held
+                return _reason(end)
+            certain = matcher.push(piece)
+            if certain:
+                yield certain
+    return "stop"
+
+
+def _reason(end: StopIteration) -> FinishReason:
+    reason: FinishReason = end.value
+    return reason
