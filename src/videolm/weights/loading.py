@@ -1,0 +1,129 @@
+"""Weight files and a module (usually on the meta device) in, the same module with its parameters loaded out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from videolm.errors import CheckpointError
+from videolm.weights.files import WeightFiles
+from videolm.weights.keymap import KeyLayout, detect_layout
+
+__all__ = ["load_weights"]
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Slot:
+    """One parameter or buffer, under every name that it has in the module (tied weights have several)."""
+
+    tensor: Tensor
+    names: tuple[str, ...]
+
+
+def load_weights(
+    module: nn.Module,
+    files: WeightFiles,
+    layouts: Sequence[KeyLayout],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> KeyLayout:
+    """Fill a module from files, one tensor at a time, each going straight to its dtype and device.
+
+    Names and shapes are all checked before the first tensor is read. A missing or unexpected name is an error unless
+    the layout ignores it.
+
+    Args:
+        dtype: Of the floating-point tensors; None keeps what the files hold.
+        progress: Called with the tensors read so far and their number.
+
+    Returns:
+        The layout of the files.
+    """
+    layout = detect_layout(files, layouts)
+    slots = _slots(module)
+    sources = _match(slots, files, layout)
+    for done, slot in enumerate(slots):
+        tensor = files.read(sources[slot.names[0]])
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        _place(module, slot, tensor.to(device=device, dtype=wanted, copy=True))
+        if progress is not None:
+            progress(done + 1, len(slots))
+    return layout
+
+
+def _slots(module: nn.Module) -> list[_Slot]:
+    """What the files must fill, in the module's order."""
+    kept = module.state_dict(keep_vars=True)
+    names: dict[int, list[str]] = {}
+    for name, tensor in kept.items():
+        names.setdefault(id(tensor), []).append(name)
+    return [_Slot(tensor=kept[group[0]], names=tuple(group)) for group in names.values()]
+
+
+def _match(slots: Sequence[_Slot], files: WeightFiles, layout: KeyLayout) -> dict[str, str]:
+    """The name in the files for the first name of each slot."""
+    owner = {name: slot for slot in slots for name in slot.names}
+    sources: dict[str, str] = {}
+    unexpected: list[str] = []
+    for key in files:
+        name = layout.to_module(key)
+        if name is None or name not in owner:
+            if not layout.is_ignored(key):
+                unexpected.append(key)
+            continue
+        _check_shape(key, files.shape(key), owner[name], files)
+        sources.setdefault(owner[name].names[0], key)
+    missing = [layout.to_file(slot.names[0]) for slot in slots if slot.names[0] not in sources]
+    if missing or unexpected:
+        raise _names_differ(files, layout, missing, unexpected)
+    return sources
+
+
+def _check_shape(key: str, shape: tuple[int, ...], slot: _Slot, files: WeightFiles) -> None:
+    expected = tuple(slot.tensor.shape)
+    if shape != expected:
+        raise CheckpointError(
+            f"{key} in {files.folder} has the shape {list(shape)}, but the configuration asks for {list(expected)}: "
+            "the weights and the config.json belong to different models. Use both from the same place."
+        )
+
+
+def _names_differ(
+    files: WeightFiles, layout: KeyLayout, missing: Sequence[str], unexpected: Sequence[str]
+) -> CheckpointError:
+    parts = []
+    if missing:
+        nearest = difflib.get_close_matches(missing[0], list(unexpected) or list(files), n=1)
+        hint = f"; nearest there: {nearest[0]}" if nearest else ""
+        parts.append(f"lack {len(missing)} tensors ({_sample(missing)}{hint})")
+    if unexpected:
+        parts.append(f"hold {len(unexpected)} that the model has no place for ({_sample(unexpected)})")
+    return CheckpointError(
+        f"The weights in {files.folder}, read as layout {layout.name}, {' and '.join(parts)}: expected exactly the "
+        "tensors that config.json describes. Check that both come from the same model and that no shard is missing."
+    )
+
+
+def _sample(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+
+
+def _place(module: nn.Module, slot: _Slot, tensor: Tensor) -> None:
+    is_parameter = isinstance(slot.tensor, nn.Parameter)
+    value = nn.Parameter(tensor, requires_grad=slot.tensor.requires_grad) if is_parameter else tensor
+    for name in slot.names:
+        path, _, attribute = name.rpartition(".")
+        owner = module.get_submodule(path)
+        if is_parameter:
+            owner.register_parameter(attribute, value)  # type: ignore[arg-type]
+        else:
+            owner._buffers[attribute] = value

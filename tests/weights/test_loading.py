@@ -1,0 +1,114 @@
+"""Loading into a module: names and shapes are checked first, then each tensor goes straight to its dtype."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from videolm.errors import CheckpointError
+from videolm.weights.files import WeightFiles, open_weights
+from videolm.weights.keymap import KeyLayout, KeyRule
+from videolm.weights.loading import load_weights
+
+LAYOUT = KeyLayout(
+    name="plain",
+    marks=("body.",),
+    rules=(KeyRule(file="body.", module=""),),
+    ignored=(r".*\.position_ids",),
+)
+
+
+class Small(nn.Module):
+    def __init__(self, tied: bool = False) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
+        if tied:
+            self.head.weight = self.embed.weight
+
+
+def small(tied: bool = False) -> Small:
+    with torch.device("meta"):
+        return Small(tied)
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return {"body.embed.weight": torch.arange(15.0).reshape(5, 3), "body.head.weight": torch.ones(5, 3)}
+
+
+def source(state: dict[str, torch.Tensor]) -> WeightFiles:
+    return WeightFiles.from_state_dict(state)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
+def test_a_meta_module_is_filled(dtype: torch.dtype | None) -> None:
+    module = small()
+    steps: list[tuple[int, int | None]] = []
+    layout = load_weights(
+        module, source(tensors()), (LAYOUT,), dtype=dtype, progress=lambda done, total: steps.append((done, total))
+    )
+    assert layout is LAYOUT
+    expected = {"embed.weight": tensors()["body.embed.weight"], "head.weight": torch.ones(5, 3)}
+    expected = {key: value.to(dtype or torch.float32) for key, value in expected.items()}
+    torch.testing.assert_close(dict(module.state_dict()), expected, rtol=0, atol=0)
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert steps == [(1, 2), (2, 2)]
+
+
+def test_loaded_tensors_do_not_share_memory_with_the_file(tmp_path: Path) -> None:
+    save_file(tensors(), tmp_path / "model.safetensors")
+    module = small()
+    load_weights(module, open_weights(tmp_path), (LAYOUT,))
+    with torch.no_grad():
+        module.head.weight.zero_()
+    assert open_weights(tmp_path).read("body.head.weight").sum() == 15
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_tied_weights_stay_tied_with_and_without_a_second_copy(with_head: bool) -> None:
+    state = tensors()
+    if not with_head:
+        del state["body.head.weight"]
+    module = small(tied=True)
+    load_weights(module, source(state), (LAYOUT,))
+    assert module.head.weight is module.embed.weight
+    torch.testing.assert_close(module.head.weight.detach(), state["body.embed.weight"])
+
+
+def test_a_missing_tensor_names_the_nearest() -> None:
+    state = tensors()
+    state["body.heads.weight"] = state.pop("body.head.weight")
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(small(), source(state), (LAYOUT,))
+    assert str(caught.value) == (
+        "The weights in state dict, read as layout plain, lack 1 tensors (body.head.weight; nearest there: "
+        "body.heads.weight) and hold 1 that the model has no place for (body.heads.weight): expected exactly the "
+        "tensors that config.json describes. Check that both come from the same model and that no shard is missing."
+    )
+
+
+def test_an_unexpected_tensor_is_an_error_unless_ignored() -> None:
+    load_weights(small(), source({**tensors(), "visual.position_ids": torch.zeros(1)}), (LAYOUT,))
+    with pytest.raises(CheckpointError, match=r"hold 1 that the model has no place for \(other\.weight\)"):
+        load_weights(small(), source({**tensors(), "other.weight": torch.zeros(1)}), (LAYOUT,))
+
+
+def test_a_wrong_shape_names_the_key_and_both_shapes() -> None:
+    state = {**tensors(), "body.head.weight": torch.ones(4, 3)}
+    module = small()
+    with pytest.raises(
+        CheckpointError, match=r"body\.head\.weight .* has the shape \[4, 3\], but the configuration asks for \[5, 3\]"
+    ):
+        load_weights(module, source(state), (LAYOUT,))
+    assert module.embed.weight.is_meta, "nothing is loaded before everything is checked"
+
+
+def test_integer_tensors_keep_their_dtype() -> None:
+    module = nn.Module()
+    module.register_buffer("steps", torch.zeros(2, dtype=torch.int64))
+    load_weights(module, source({"body.steps": torch.tensor([3, 4])}), (LAYOUT,), dtype=torch.bfloat16)
+    assert module.steps.tolist() == [3, 4]
