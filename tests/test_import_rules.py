@@ -15,11 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 
 LEVELS_0_TO_3 = frozenset(
-    {"visual_tokens", "contracts", "media", "processing", "models", "weights", "generation", "families", "engine"}
+    {"visual_tokens", "contracts", "devices", "media", "processing", "models", "weights", "generation"}
+    | {"families", "engine"}
 )
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "visual_tokens": frozenset(),
+    "devices": frozenset(),
     "contracts": frozenset({"visual_tokens"}),
     "media": frozenset({"contracts"}),
     "world": frozenset({"contracts"}),

@@ -20,7 +20,7 @@ class SamplingParams:
     max_new_tokens: int = 256
     """Generate at most this many tokens."""
     min_new_tokens: int = 0
-    """Do not end the answer before this many tokens."""
+    """Take no stop token before this many tokens."""
     temperature: float = 0.0
     """0 takes the most likely token each time; larger values draw more freely."""
     top_k: int = 0
