@@ -24,12 +24,15 @@ class Counting:
         self.calls: list[Any] = []
 
     def prefill(self, inputs: ModelInputs, cache: Any, *, features: Any = None) -> Tensor:
-        self.calls.append(("prefill", inputs.input_ids, cache, features, torch.is_inference_mode_enabled()))
+        self.calls.append(("prefill", inputs.input_ids, cache, features))
         return self._after(inputs.input_ids[-1])
 
     def step(self, token_id: int, cache: Any) -> Tensor:
-        self.calls.append(("step", token_id, cache, torch.is_inference_mode_enabled()))
+        self.calls.append(("step", token_id, cache))
         return self._after(token_id)
+
+    def new_cache(self) -> str:
+        return "new cache"
 
     def _after(self, token_id: int) -> Tensor:
         return torch.arange(VOCABULARY).sub(token_id + 1).abs().neg().float()
@@ -55,9 +58,9 @@ def test_a_stop_token_ends_the_answer_and_is_the_last_id() -> None:
     ids, reason, calls = generate([0, 1], stop_token_ids=(4,))
     assert (ids, reason) == ([2, 3, 4], "stop")
     assert calls == [
-        ("prefill", (0, 1), "cache", None, True),
-        ("step", 2, "cache", True),
-        ("step", 3, "cache", True),
+        ("prefill", (0, 1), "cache", None),
+        ("step", 2, "cache"),
+        ("step", 3, "cache"),
     ]
 
 
@@ -76,16 +79,21 @@ def test_stop_tokens_wait_for_the_minimum() -> None:
     assert (ids, reason) == ([1, 1, 1, 2], "stop")
 
 
+def test_without_a_cache_a_new_one_is_used() -> None:
+    model = Counting()
+    next(generate_ids(model, ModelInputs(input_ids=(0,)), SamplingParams()))  # type: ignore[arg-type]
+    assert model.calls == [("prefill", (0,), "new cache", None)]
+
+
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
     model = Counting()
-    ids = generate_ids(model, ModelInputs(input_ids=(0,)), SamplingParams(), cache=None)  # type: ignore[arg-type]
+    ids = generate_ids(model, ModelInputs(input_ids=(0,)), SamplingParams())  # type: ignore[arg-type]
     assert model.calls == []
     assert next(ids) == 1
     assert [call[0] for call in model.calls] == ["prefill"]
 
 
-@pytest.mark.parametrize("cached_ids", [(), (4,)])
-def test_the_penalty_sees_the_cached_and_the_generated_ids(cached_ids: tuple[int, ...]) -> None:
+def test_the_sampler_sees_the_prompt_and_the_generated_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
 
     def spy(params: SamplingParams) -> Any:
@@ -95,8 +103,6 @@ def test_the_penalty_sees_the_cached_and_the_generated_ids(cached_ids: tuple[int
 
         return sample
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("videolm.generation.loop.make_sampler", spy)
-        inputs = ModelInputs(input_ids=(0,))
-        list(generate_ids(Counting(), inputs, SamplingParams(max_new_tokens=2), cache=None, cached_ids=cached_ids))  # type: ignore[arg-type]
-    assert seen == [[*cached_ids, 0], [*cached_ids, 0, 1]]
+    monkeypatch.setattr("videolm.generation.loop.make_sampler", spy)
+    generate([4, 0], max_new_tokens=2)
+    assert seen == [[4, 0], [4, 0, 1]]

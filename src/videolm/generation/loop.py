@@ -26,23 +26,21 @@ def generate_ids(
     inputs: ModelInputs,
     params: SamplingParams,
     *,
-    cache: KVCache,
     features: Sequence[Features] | None = None,
-    cached_ids: Sequence[int] = (),
+    cache: KVCache | None = None,
 ) -> IdGenerator:
     """Generate ids one by one, a stop token included; returns why it ended.
 
     Args:
-        inputs: What follows the cached ids.
-        cache: Holds the keys and values of ``cached_ids``. Afterwards it holds those of everything but the last id
-            generated, which was not read by the model yet.
-        features: Of the media in ``inputs``, where they are known already.
-        cached_ids: The prompt's beginning, if the cache already holds it.
+        inputs: The whole prompt.
+        features: One for each medium, where they are known already.
+        cache: Empty, or holding the first tokens of this very prompt, which are not run again. Afterwards it holds
+            everything but the last id generated, which the model has not read yet.
     """
     sample = make_sampler(params)
-    ids = [*cached_ids, *inputs.input_ids]
-    with torch.inference_mode():
-        logits = model.prefill(inputs, cache, features=features)
+    ids = list(inputs.input_ids)
+    cache = model.new_cache() if cache is None else cache
+    logits = model.prefill(inputs, cache, features=features)
     for num_tokens in range(1, params.max_new_tokens + 1):
         if num_tokens <= params.min_new_tokens:
             logits = _without(logits, params.stop_token_ids)
@@ -52,8 +50,7 @@ def generate_ids(
         if token_id in params.stop_token_ids:
             return "stop"
         if num_tokens < params.max_new_tokens:
-            with torch.inference_mode():
-                logits = model.step(token_id, cache)
+            logits = model.step(token_id, cache)
     return "length"
 
 
