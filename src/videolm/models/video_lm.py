@@ -1,0 +1,165 @@
+"""A whole video language model: model inputs or packed batches in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from videolm.contracts import Features, ModelInputs, PackedBatch, VisualInput
+from videolm.errors import ProcessingError
+from videolm.models.attention import AttentionPlan, CausalPlan, PackedPlan
+from videolm.models.backbone import Backbone
+from videolm.models.cache import KVCache
+from videolm.models.config import VideoLMConfig
+from videolm.visual_tokens import VisualTokens
+
+__all__ = ["VideoLM"]
+
+
+class VideoLM(nn.Module):
+    """Vision tower, projector, decoder and head.
+
+    It has no ``forward``: training calls ``forward_packed``, generation ``prefill`` and ``step``. A wrapper that hooks
+    ``forward`` (FSDP2) is told so with ``register_fsdp_forward_method(model, "forward_packed")``.
+    """
+
+    def __init__(self, config: VideoLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Backbone(config)
+        self.lm_head = nn.Linear(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
+        self.always_encode_media = False
+        """Whether a packed batch without media still runs the tower (on a blank tile, without effect), so that all
+        processes of a distributed run make the same calls."""
+        self.tie_weights()
+
+    @property
+    def tokens(self) -> VisualTokens:
+        """The token rules."""
+        return self.model.config.tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the parameters are."""
+        return self.lm_head.weight.dtype
+
+    def tie_weights(self) -> None:
+        """Make the head the embedding table again, where the configuration says so (after moving off ``meta``)."""
+        if self.model.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.language_model.embed_tokens.weight
+
+    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        self.model.vision_tower.gradient_checkpointing = enabled
+        self.model.language_model.gradient_checkpointing = enabled
+
+    def new_cache(self) -> KVCache:
+        """An empty cache that suits the model; on a CPU, half-precision models attend to float32 keys much faster."""
+        on_cpu = self.device.type == "cpu"
+        return KVCache(self.model.config.decoder.num_hidden_layers, dtype=torch.float32 if on_cpu else None)
+
+    def encode_media(
+        self, media: Sequence[VisualInput], *, max_tiles_per_batch: int | None = None
+    ) -> tuple[Features, ...]:
+        """Encode pictures and videos; see ``Backbone.encode_media``."""
+        return self.model.encode_media(media, max_tiles_per_batch=max_tiles_per_batch)
+
+    def embed(self, input_ids: Tensor, visual_positions: Tensor, features: Sequence[Features]) -> Tensor:
+        """Embed ``[..., T]`` ids with features in the place of placeholders; see ``Backbone.embed``."""
+        return self.model.embed(input_ids, visual_positions, features)
+
+    def decode(
+        self, inputs_embeds: Tensor, *, position_ids: Tensor, plan: AttentionPlan, cache: KVCache | None = None
+    ) -> Tensor:
+        """Run the decoder on ``[B, S, D]``; see ``Decoder.forward``."""
+        hidden: Tensor = self.model.language_model(inputs_embeds, position_ids=position_ids, plan=plan, cache=cache)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores ``[..., V]`` of the next id after hidden states ``[..., D]``."""
+        scores: Tensor = self.lm_head(hidden)
+        return scores
+
+    def forward_packed(self, batch: PackedBatch, *, logits_positions: Tensor | None = None) -> Tensor:
+        """Logits of several sequences at once, with gradients.
+
+        Args:
+            batch: Sequences side by side.
+            logits_positions: ``[num positions]`` int64, the tokens whose logits are wanted; None: all.
+
+        Returns:
+            ``[T or num positions, V]``.
+        """
+        device = self.device
+        embeds = self.embed(
+            batch.input_ids.to(device), batch.visual_positions.to(device), self.encode_media(batch.media)
+        )
+        if self.always_encode_media and not batch.media:
+            embeds = embeds + self._blank_tile()
+        plan = PackedPlan.of(batch.sequence_lengths, device=device)
+        hidden = self.decode(embeds[None], position_ids=batch.position_ids.to(device)[None], plan=plan)[0]  # [T, D]
+        if logits_positions is not None:
+            hidden = hidden.index_select(0, logits_positions.to(device))
+        return self.logits(hidden)
+
+    @torch.inference_mode()
+    def prefill(self, inputs: ModelInputs, cache: KVCache, *, features: Sequence[Features] | None = None) -> Tensor:
+        """Bring the cache to the end of a prompt.
+
+        Args:
+            inputs: The whole prompt.
+            cache: Empty, or holding the first ``cache.length`` tokens of this very prompt, which are not run again.
+            features: One for each medium, where they are known already.
+
+        Returns:
+            Logits ``[V]`` of the last position.
+        """
+        num_tokens = len(inputs.input_ids)
+        if not num_tokens:
+            raise ProcessingError("The prompt has no tokens: a model needs at least one. Write a question.")
+        cache.truncate(min(cache.length, num_tokens - 1))
+        start = cache.length
+        spans = [
+            (first, first + medium.num_tokens) for first, medium in zip(inputs.media_starts, inputs.media, strict=True)
+        ]
+        needed = [index for index, (_, end) in enumerate(spans) if end > start]
+        if features is None:
+            encoded = self.encode_media([inputs.media[index] for index in needed])
+        else:
+            encoded = tuple(features[index] for index in needed)
+        device = self.device
+        rows, positions = [], []
+        for (first, end), feature in zip((spans[index] for index in needed), encoded, strict=True):
+            rows.append(Features(tokens=feature.tokens[max(start - first, 0) :]))
+            positions.append(torch.arange(max(first, start) - start, end - start, device=device))
+        ids = torch.tensor(inputs.input_ids[start:], device=device)
+        where = torch.cat(positions) if positions else ids.new_empty(0)
+        embeds = self.embed(ids, where, rows)[None]  # [1, S, D]
+        plan = CausalPlan.of(len(ids), start, device=device)
+        hidden = self.decode(
+            embeds, position_ids=torch.arange(start, num_tokens, device=device)[None], plan=plan, cache=cache
+        )
+        return self.logits(hidden[0, -1])
+
+    @torch.inference_mode()
+    def step(self, token_id: int, cache: KVCache) -> Tensor:
+        """Logits ``[V]`` after one more token."""
+        ids = torch.tensor([[token_id]], device=self.device)
+        position = torch.tensor([[cache.length]], device=self.device)
+        embeds = self.model.language_model.embed_tokens(ids)
+        return self.logits(self.decode(embeds, position_ids=position, plan=CausalPlan(), cache=cache)[0, -1])
+
+    def _blank_tile(self) -> Tensor:
+        """Zero, computed from one blank tile, so that every parameter on its way takes part."""
+        size = self.model.config.vision.image_size
+        pixels = torch.zeros(1, self.model.config.vision.num_channels, size, size)
+        num_tokens = self.tokens.video.count(1)
+        blank = VisualInput(kind="video", pixel_values=pixels, size=(size, size), num_tokens=num_tokens)
+        return self.encode_media([blank])[0].tokens.sum() * 0
