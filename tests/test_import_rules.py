@@ -16,7 +16,7 @@ SRC = ROOT / "src"
 
 LEVELS_0_TO_3 = frozenset(
     {"visual_tokens", "contracts", "devices", "media", "processing", "models", "weights", "generation"}
-    | {"families", "engine"}
+    | {"options", "families", "engine"}
 )
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
@@ -29,6 +29,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "models": frozenset({"visual_tokens", "contracts"}),
     "weights": frozenset(),
     "generation": frozenset({"models", "contracts"}),
+    "options": frozenset({"generation", "media"}),
     "families": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
     ),

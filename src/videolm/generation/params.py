@@ -10,7 +10,7 @@ from videolm.errors import ArgumentError
 
 MAX_SEED = 2**64 - 1
 
-__all__ = ["SamplingParams"]
+__all__ = ["SamplingParams", "check_number", "check_whole"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +39,24 @@ class SamplingParams:
     """Makes drawing repeatable."""
 
     def __post_init__(self) -> None:
-        _whole("max_new_tokens", self.max_new_tokens, 1)
-        _whole("min_new_tokens", self.min_new_tokens, 0)
+        check_whole("max_new_tokens", self.max_new_tokens, 1)
+        check_whole("min_new_tokens", self.min_new_tokens, 0)
         if self.min_new_tokens > self.max_new_tokens:
             raise ArgumentError(
                 f"min_new_tokens is {self.min_new_tokens} but max_new_tokens is {self.max_new_tokens}: the minimum "
                 "cannot exceed the maximum. Lower min_new_tokens or raise max_new_tokens."
             )
-        _whole("top_k", self.top_k, 0, hint="Use 0 to keep all tokens.")
-        _number("temperature", self.temperature, 0.0, hint="Use 0 for the most likely token each time.")
-        _number("top_p", self.top_p, 0.0, 1.0, above=True, hint="Use 1 to keep all tokens.")
-        _number("min_p", self.min_p, 0.0, 1.0, hint="Use 0 to keep all tokens.")
-        _number("repetition_penalty", self.repetition_penalty, 0.0, above=True, hint="Use 1 for no penalty.")
+        check_whole("top_k", self.top_k, 0, hint="Use 0 to keep all tokens.")
+        check_number("temperature", self.temperature, 0.0, hint="Use 0 for the most likely token each time.")
+        check_number("top_p", self.top_p, 0.0, 1.0, above=True, hint="Use 1 to keep all tokens.")
+        check_number("min_p", self.min_p, 0.0, 1.0, hint="Use 0 to keep all tokens.")
+        check_number("repetition_penalty", self.repetition_penalty, 0.0, above=True, hint="Use 1 for no penalty.")
         if self.seed is not None:
-            _whole("seed", self.seed, 0, MAX_SEED, hint="Leave it out for a new draw each time.")
+            check_whole("seed", self.seed, 0, MAX_SEED, hint="Leave it out for a new draw each time.")
         self._check_stops()
 
     def _check_stops(self) -> None:
-        if isinstance(self.stop, str) or not all(isinstance(text, str) for text in self.stop):
+        if not isinstance(self.stop, tuple) or not all(isinstance(text, str) for text in self.stop):
             raise ArgumentError(f"stop is {self.stop!r}: expected a tuple of strings. Write stop=('END',).")
         if "" in self.stop:
             raise ArgumentError(
@@ -64,7 +64,7 @@ class SamplingParams:
                 "character. Remove the empty one."
             )
         for token_id in self.stop_token_ids:
-            _whole("stop_token_ids", token_id, 0)
+            check_whole("stop_token_ids", token_id, 0)
 
     @property
     def is_greedy(self) -> bool:
@@ -72,7 +72,8 @@ class SamplingParams:
         return self.temperature == 0
 
 
-def _whole(name: str, value: Any, lowest: int, highest: int | None = None, *, hint: str = "") -> None:
+def check_whole(name: str, value: Any, lowest: int, highest: int | None = None, *, hint: str = "") -> None:
+    """Refuse what is no whole number in this range."""
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if is_whole and value >= lowest and (highest is None or value <= highest):
         return
@@ -80,9 +81,10 @@ def _whole(name: str, value: Any, lowest: int, highest: int | None = None, *, hi
     _refuse(name, value, f"a whole number {span}", hint or f"Use {lowest} or more.")
 
 
-def _number(
+def check_number(
     name: str, value: Any, lowest: float, highest: float | None = None, *, above: bool = False, hint: str
 ) -> None:
+    """Refuse what is no finite number in this range, whose lower end is left out with ``above``."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if is_number and (value > lowest if above else value >= lowest) and (highest is None or value <= highest):
         return

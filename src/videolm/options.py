@@ -1,0 +1,132 @@
+"""The options of one question by name, as keyword arguments or flags give them, checked and sorted by what they set."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from videolm.errors import ArgumentError
+from videolm.generation.params import SamplingParams, check_number, check_whole
+from videolm.media.limits import MediaLimits
+from videolm.media.sampling import FrameSampling
+
+__all__ = ["MediaOptions", "Options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaOptions:
+    """What is taken from the media; None leaves it to the model's own rule."""
+
+    frames: int | None = None
+    """Take this many frames of each video, spread evenly; together with fps, at most this many."""
+    fps: float | None = None
+    """Take this many frames of each second of a video."""
+    allow_private_hosts: bool | None = None
+    """Let a URL point into this machine or its private network."""
+    limits: MediaLimits | None = None
+    """How large, long and slow a medium may be."""
+
+    def __post_init__(self) -> None:
+        if self.frames is not None:
+            check_whole("frames", self.frames, 1, hint="Ask for at least one frame.")
+        if self.fps is not None:
+            check_number("fps", self.fps, 0.0, above=True, hint="Use for example 1.")
+        if self.allow_private_hosts not in (None, True, False):
+            raise ArgumentError(
+                f"allow_private_hosts is {self.allow_private_hosts!r}: expected True or False. Leave it out for False."
+            )
+        if not isinstance(self.limits, MediaLimits | None):
+            raise ArgumentError(
+                f"limits is {self.limits!r}: expected a MediaLimits. Write limits=videolm.MediaLimits(max_bytes=...)."
+            )
+
+    def sampling(self, default: FrameSampling, *, max_frames: int) -> FrameSampling:
+        """The rule to choose frames by: ``default`` where nothing was asked for.
+
+        Args:
+            max_frames: Upper bound for a number of frames that was not asked for itself.
+        """
+        if self.fps is not None:
+            bound = self.frames or default.max_frames or max_frames
+            return FrameSampling(rule="fps", fps=self.fps, num_frames=None, max_frames=bound)
+        if self.frames is None:
+            return default
+        if default.rule == "fps":
+            return FrameSampling(rule="linspace", num_frames=self.frames)
+        return replace(default, num_frames=self.frames)
+
+    def media_limits(self) -> MediaLimits:
+        """The limits, with private hosts allowed where they were."""
+        limits = self.limits or MediaLimits()
+        return (
+            limits
+            if self.allow_private_hosts is None
+            else replace(limits, allow_private_hosts=self.allow_private_hosts)
+        )
+
+
+MEDIA_NAMES = tuple(field.name for field in fields(MediaOptions))
+# Which tokens end an answer is the model's business.
+SAMPLING_NAMES = tuple(field.name for field in fields(SamplingParams) if field.name != "stop_token_ids")
+NAMES = (*MEDIA_NAMES, *SAMPLING_NAMES, "system")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """All options of one question."""
+
+    media: MediaOptions
+    params: SamplingParams
+    system: str | None = None
+
+    @classmethod
+    def parse(
+        cls, options: Mapping[str, Any], *, allowed: Iterable[str] = NAMES, stop_token_ids: tuple[int, ...] = ()
+    ) -> Options:
+        """Check names and values; an option that is None counts as left out."""
+        _check_names(options, tuple(allowed))
+        given = {name: value for name, value in options.items() if value is not None}
+        settings = {name: given[name] for name in SAMPLING_NAMES if name in given}
+        if "stop" in settings:
+            settings["stop"] = _as_stops(settings["stop"])
+        system = given.get("system")
+        if system is not None and not (isinstance(system, str) and system.strip()):
+            raise ArgumentError(f"system is {system!r}: expected some text. Leave it out for the model's own.")
+        return cls(
+            media=MediaOptions(**{name: given[name] for name in MEDIA_NAMES if name in given}),
+            params=SamplingParams(**settings, stop_token_ids=stop_token_ids),
+            system=system,
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Options that were given but change nothing."""
+        params = self.params
+        unused = [f"{name} {value:g}" for name, value, off in _draws(params) if value != off]
+        if not params.is_greedy or not unused:
+            return ()
+        return (f"{', '.join(unused)}: without effect at temperature 0, where the likeliest token is always taken.",)
+
+
+def _draws(params: SamplingParams) -> tuple[tuple[str, float, float], ...]:
+    return (("top_k", params.top_k, 0), ("top_p", params.top_p, 1), ("min_p", params.min_p, 0))
+
+
+def _as_stops(stop: Any) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else stop
+
+
+def _check_names(options: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+    for name in options:
+        if name in allowed:
+            continue
+        if name in NAMES:
+            raise ArgumentError(
+                f"The option {name} cannot change here: expected one of {', '.join(allowed)}. "
+                "Give it where the media are given."
+            )
+        near = difflib.get_close_matches(name, allowed, n=1)
+        expected = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(allowed)}."
+        raise ArgumentError(f"There is no option {name!r}: {expected} Correct its name or leave it out.")
