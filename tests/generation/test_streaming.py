@@ -12,7 +12,14 @@ from tokenizers.decoders import DecodeStream
 
 from videolm.contracts import FinishReason
 from videolm.generation.params import SamplingParams
-from videolm.generation.streaming import IdGenerator, TextGenerator, ids_to_text, write_text
+from videolm.generation.streaming import (
+    IdGenerator,
+    TextGenerator,
+    ids_to_text,
+    observe,
+    without_outer_space,
+    write_text,
+)
 
 END = 256
 
@@ -45,6 +52,11 @@ def generated(ids: Sequence[int], reason: FinishReason = "length", closed: list[
         if closed is not None:
             closed.append(True)
     return reason
+
+
+def text_of(pieces: Sequence[str]) -> TextGenerator:
+    yield from pieces
+    return "length"
 
 
 def collect(text: TextGenerator) -> tuple[list[str], FinishReason]:
@@ -87,10 +99,19 @@ def test_a_stop_string_ends_the_answer_and_closes_the_generation() -> None:
 
 
 def test_text_held_back_for_a_stop_string_comes_at_the_end() -> None:
-    assert collect(write_text(generated(encode("a\n")), Decoder(), SamplingParams(stop=("\n\n",)))) == (
-        ["a", "\n"],
-        "length",
-    )
+    text = write_text(generated(encode("a</")), Decoder(), SamplingParams(stop=("</s>",)))
+    assert collect(text) == (["a", "</"], "length")
+
+
+def test_white_space_waits_until_text_follows_and_is_left_out_around_the_answer() -> None:
+    pieces = ["  ", "\n one", "  ", "\n", "two ", " "]
+    assert collect(without_outer_space(text_of(pieces))) == (["one", "  \ntwo"], "length")
+
+
+def test_what_is_observed_is_the_same() -> None:
+    seen: list[int] = []
+    assert collect(ids_to_text(observe(generated([65 - 33, 66 - 33], "stop"), seen.append), Decoder()))[1] == "stop"
+    assert seen == [32, 33]
 
 
 def test_closing_the_text_closes_the_generation() -> None:
@@ -105,7 +126,7 @@ def test_closing_the_text_closes_the_generation() -> None:
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda t: "�" not in t))
 def test_pieces_add_up_to_the_text(text: str) -> None:
     pieces, _ = collect(write_text(generated(encode(text)), Decoder(), SamplingParams()))
-    assert "".join(pieces) == text
+    assert "".join(pieces) == text.strip()
     assert not any("�" in piece for piece in pieces)
 
 
