@@ -1,0 +1,63 @@
+"""The options that several commands share, and what they say to a session."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+__all__ = ["add_answer_flags", "add_media_flags", "add_model_flags", "answer_options", "media_options"]
+
+MEDIA_OPTIONS = ("frames", "fps", "allow_private_hosts")
+ANSWER_OPTIONS = (*MEDIA_OPTIONS, "max_new_tokens", "temperature", "top_p", "seed", "system")
+MEDIA_HELP = "a video, a picture, a GIF, a folder of frames, or an http(s) URL of one"
+
+
+def add_model_flags(parser: ArgumentParser) -> None:
+    """Which model, where and how exactly."""
+    parser.add_argument(
+        "--model", metavar="NAME", help="a folder or a Hugging Face name; the bundled model when left out"
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default), float32, bfloat16, float16")
+
+
+def add_media_flags(parser: ArgumentParser) -> None:
+    """What is taken from the media."""
+    parser.add_argument("--frames", type=int, metavar="N", help="take N frames of each video, spread evenly")
+    parser.add_argument("--fps", type=float, metavar="X", help="take X frames of each second of a video instead")
+    parser.add_argument(
+        "--allow-private-hosts",
+        action="store_true",
+        default=None,
+        help="let a URL point into this machine or its private network",
+    )
+
+
+def add_answer_flags(parser: ArgumentParser) -> None:
+    """How the answer is generated."""
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="end the answer after N tokens")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        metavar="X",
+        help="draw tokens at this temperature; left out, the likeliest is taken",
+    )
+    parser.add_argument(
+        "--top-p", type=float, metavar="X", help="draw only from the likeliest tokens up to this probability"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="make drawing repeatable")
+    parser.add_argument("--system", metavar="TEXT", help="a system prompt in place of the model's own")
+
+
+def media_options(args: Namespace) -> dict[str, Any]:
+    """The media options that were given, by the names a session knows."""
+    return _given(args, MEDIA_OPTIONS)
+
+
+def answer_options(args: Namespace) -> dict[str, Any]:
+    """The media and answer options that were given, by the names a session knows."""
+    return _given(args, ANSWER_OPTIONS)
+
+
+def _given(args: Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(args, name)) is not None}

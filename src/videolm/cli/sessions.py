@@ -1,0 +1,40 @@
+"""Flags in, a loaded session out; and the checks worth making before a large model is loaded."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from videolm.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from videolm.session import Session
+
+__all__ = ["check_media", "check_options", "open_session"]
+
+REMOTE = ("http:", "https:")
+
+
+def check_media(media: Sequence[str]) -> None:
+    """Refuse a path that does not exist; what a URL leads to is seen when it is fetched."""
+    from videolm.media.source import open_source
+
+    for source in media:
+        if not source.lower().startswith(REMOTE):
+            open_source(source)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse an impossible value."""
+    from videolm.options import Options
+
+    Options.parse(options)
+
+
+def open_session(args: Namespace) -> Session:
+    """Load the model that the flags name."""
+    from videolm.session import load
+
+    with progress_bar("Loading the model", unit=" tensors") as update:
+        return load(args.model, device=args.device, dtype=args.dtype, progress=update)
