@@ -66,8 +66,9 @@ class ImageLayout:
     """Where the tokens of one picture come from.
 
     Tokens: the base tile (``grid * grid``, after its class token if kept), then the grid tiles as one map of which rows
-    ``top : top + rows`` and columns ``left : left + columns`` are kept, resized to ``out_rows x out_columns`` when these
-    differ, one newline after each row. Without grid tiles: the base tile and, if the family has newlines, one newline.
+    ``top : top + rows`` and columns ``left : left + columns`` are kept, resized to ``out_rows x out_columns`` when
+    these differ, one newline after each row. Without grid tiles: the base tile and, if the family has newlines, one
+    newline.
     """
 
     grid: int
@@ -117,7 +118,7 @@ class ImageTokens:
     """Round to 7 digits before truncating while unpadding (ports do, the original code does not)."""
 
     def choose_resolution(self, height: int, width: int) -> tuple[int, int]:
-        """The pinpoint ``(height, width)`` that keeps most of the picture's pixels and wastes fewest; ties: the first."""
+        """The pinpoint ``(height, width)`` that keeps most of the picture and wastes fewest pixels; ties: the first."""
         best: tuple[int, int] | None = None
         best_key = (-1, 0)
         for first, second in self.pinpoints:
