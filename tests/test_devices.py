@@ -78,13 +78,14 @@ def test_auto_on_a_cpu_follows_the_processor_unless_exactness_is_wanted(
 ) -> None:
     monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: has_bfloat16)
     fast = torch.bfloat16 if has_bfloat16 else torch.float32
-    assert choose_dtype(device=CPU, stored=torch.float16) == fast
-    assert choose_dtype(device=CPU, stored=torch.bfloat16, prefer_exact=True) == torch.float32
+    assert choose_dtype(device=CPU) == fast
+    assert choose_dtype(device=CPU, prefer_exact=True) == torch.float32
 
 
-def test_auto_on_a_gpu_is_the_checkpoints_dtype() -> None:
-    assert choose_dtype(device=CUDA, stored=torch.float16) == torch.float16
-    assert choose_dtype(device=CUDA, stored=torch.bfloat16, prefer_exact=True) == torch.bfloat16
+def test_auto_on_a_gpu_is_the_checkpoints_own() -> None:
+    assert choose_dtype(device=CUDA) is None
+    assert choose_dtype(device=CUDA, prefer_exact=True) is None
+    assert choose_dtype("float32", device=CUDA) == torch.float32
 
 
 @pytest.mark.parametrize("name", ["float7", "int8", torch.int64, ""])

@@ -16,7 +16,7 @@ SRC = ROOT / "src"
 
 LEVELS_0_TO_3 = frozenset(
     {"visual_tokens", "contracts", "devices", "media", "processing", "models", "weights", "generation"}
-    | {"options", "families", "engine"}
+    | {"options", "stopwatch", "families", "engine"}
 )
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
@@ -30,13 +30,17 @@ ALLOWED: dict[str, frozenset[str]] = {
     "weights": frozenset(),
     "generation": frozenset({"models", "contracts"}),
     "options": frozenset({"generation", "media"}),
+    "stopwatch": frozenset(),
+    "conversation": frozenset(
+        {"options", "stopwatch", "processing", "models", "generation", "contracts", "media"},
+    ),
     "families": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
     ),
     "engine": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
     ),
-    "session": LEVELS_0_TO_3,
+    "session": LEVELS_0_TO_3 | {"conversation"},
     "training": LEVELS_0_TO_3 - {"engine"},
     "server": LEVELS_0_TO_3 - {"families"},
     "captioning": LEVELS_0_TO_3,

@@ -67,6 +67,14 @@ def test_an_option_that_belongs_elsewhere_is_refused_by_name() -> None:
         Options.parse({"frames": 3}, allowed=("seed", "stop"))
 
 
+def test_a_turn_keeps_what_it_does_not_set() -> None:
+    options = Options.parse({"frames": 4, "temperature": 0.5, "seed": 3}, stop_token_ids=(2,))
+    turn = options.for_turn({"seed": 4, "stop": ["x"], "top_k": None})
+    assert turn == Options.parse({"frames": 4, "temperature": 0.5, "seed": 4, "stop": ("x",)}, stop_token_ids=(2,))
+    with pytest.raises(ArgumentError, match="The option system cannot change here"):
+        options.for_turn({"system": "Be brief."})
+
+
 @pytest.mark.parametrize(
     ("options", "default", "expected"),
     [

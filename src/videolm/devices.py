@@ -39,23 +39,18 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def choose_dtype(
-    dtype: str | torch.dtype = "auto",
-    *,
-    device: torch.device,
-    stored: torch.dtype = torch.float32,
-    prefer_exact: bool = False,
-) -> torch.dtype:
-    """The dtype of that name; ``auto`` is the fastest that this device computes well.
+    dtype: str | torch.dtype = "auto", *, device: torch.device, prefer_exact: bool = False
+) -> torch.dtype | None:
+    """The dtype of that name; ``auto`` is what the device computes well, None for the checkpoint's own.
 
     Args:
-        stored: The checkpoint's dtype, which ``auto`` keeps on an accelerator.
         prefer_exact: Let ``auto`` be float32 on a CPU, for models so small that speed does not matter.
     """
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
         if device.type != "cpu":
-            return stored
+            return None
         # float16 is several times slower than either on a CPU, so it is never chosen there.
         return torch.bfloat16 if cpu_has_bfloat16() and not prefer_exact else torch.float32
     if dtype not in DTYPES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from videolm.generation.params import SamplingParams, check_number, check_whole
 from videolm.media.limits import MediaLimits
 from videolm.media.sampling import FrameSampling
 
-__all__ = ["MediaOptions", "Options"]
+__all__ = ["MEDIA_NAMES", "TURN_NAMES", "MediaOptions", "Options"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ class MediaOptions:
             max_frames: Upper bound for a number of frames that was not asked for itself.
         """
         if self.fps is not None:
-            bound = self.frames or default.max_frames or max_frames
+            own = (default.max_frames or default.num_frames) if default.rule == "fps" else None
+            bound = self.frames or own or max_frames
             return FrameSampling(rule="fps", fps=self.fps, num_frames=None, max_frames=bound)
         if self.frames is None:
             return default
@@ -69,8 +70,9 @@ class MediaOptions:
 
 MEDIA_NAMES = tuple(field.name for field in fields(MediaOptions))
 # Which tokens end an answer is the model's business.
-SAMPLING_NAMES = tuple(field.name for field in fields(SamplingParams) if field.name != "stop_token_ids")
-NAMES = (*MEDIA_NAMES, *SAMPLING_NAMES, "system")
+TURN_NAMES = tuple(field.name for field in fields(SamplingParams) if field.name != "stop_token_ids")
+"""What may change from one turn of a conversation to the next."""
+NAMES = (*MEDIA_NAMES, *TURN_NAMES, "system")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,22 +85,22 @@ class Options:
 
     @classmethod
     def parse(
-        cls, options: Mapping[str, Any], *, allowed: Iterable[str] = NAMES, stop_token_ids: tuple[int, ...] = ()
+        cls, options: Mapping[str, Any], *, allowed: Sequence[str] = NAMES, stop_token_ids: tuple[int, ...] = ()
     ) -> Options:
         """Check names and values; an option that is None counts as left out."""
-        _check_names(options, tuple(allowed))
-        given = {name: value for name, value in options.items() if value is not None}
-        settings = {name: given[name] for name in SAMPLING_NAMES if name in given}
-        if "stop" in settings:
-            settings["stop"] = _as_stops(settings["stop"])
+        given = _given(options, allowed)
         system = given.get("system")
         if system is not None and not (isinstance(system, str) and system.strip()):
             raise ArgumentError(f"system is {system!r}: expected some text. Leave it out for the model's own.")
         return cls(
             media=MediaOptions(**{name: given[name] for name in MEDIA_NAMES if name in given}),
-            params=SamplingParams(**settings, stop_token_ids=stop_token_ids),
+            params=SamplingParams(**_sampling(given), stop_token_ids=stop_token_ids),
             system=system,
         )
+
+    def for_turn(self, options: Mapping[str, Any]) -> Options:
+        """These options with what one turn sets otherwise."""
+        return replace(self, params=replace(self.params, **_sampling(_given(options, TURN_NAMES))))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -110,6 +112,18 @@ class Options:
         return (f"{', '.join(unused)}: without effect at temperature 0, where the likeliest token is always taken.",)
 
 
+def _given(options: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
+    _check_names(options, allowed)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {name: given[name] for name in TURN_NAMES if name in given}
+    if "stop" in settings:
+        settings["stop"] = _as_stops(settings["stop"])
+    return settings
+
+
 def _draws(params: SamplingParams) -> tuple[tuple[str, float, float], ...]:
     return (("top_k", params.top_k, 0), ("top_p", params.top_p, 1), ("min_p", params.min_p, 0))
 
@@ -118,7 +132,7 @@ def _as_stops(stop: Any) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else stop
 
 
-def _check_names(options: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+def _check_names(options: Mapping[str, Any], allowed: Sequence[str]) -> None:
     for name in options:
         if name in allowed:
             continue

@@ -1,0 +1,244 @@
+"""A model by name in, a session out that answers questions about media: what a person uses from Python."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from videolm.contracts import Answer, Frames, Message
+from videolm.conversation import Conversation, LoadedModel, Medium, TextStream, check_question
+from videolm.devices import choose_device, choose_dtype
+from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
+from videolm.families import auto
+from videolm.families.base import FamilyModel
+from videolm.media.load import load_media
+from videolm.media.sampling import FrameSampling, fps_indices
+from videolm.models.video_lm import VideoLM
+from videolm.options import MEDIA_NAMES, MediaOptions, Options
+from videolm.processing.messages import normalise_messages
+from videolm.processing.processor import Processor
+from videolm.stopwatch import Stopwatch
+
+BUNDLED_NAME = "videolm-mini"
+_SMALL_MODEL_BYTES = 200_000_000
+_TEXT_RESERVE = 512
+"""Tokens of the context left to text where the number of frames is ours to choose."""
+
+Kind = Literal["auto", "image", "video"]
+Source = tuple[Any, Kind]
+
+__all__ = ["BUNDLED_NAME", "Conversation", "Session", "TextStream", "bundled_folder", "load", "stop_token_ids"]
+
+
+def load(
+    name_or_path: str | Path | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Session:
+    """Load a model.
+
+    Args:
+        name_or_path: A folder or a Hugging Face name; None for the bundled model.
+        device: ``auto`` is the first CUDA device, without one the CPU.
+        dtype: ``auto`` is the checkpoint's own on a GPU; on a CPU bfloat16 where the processor has it, and float32
+            for small models such as the bundled one.
+        progress: Called with the tensors loaded so far and their number.
+    """
+    start = time.perf_counter()
+    target = choose_device(device)
+    choose_dtype(dtype, device=target)  # A wrong name is refused before anything is read.
+    is_bundled = name_or_path is None or (name_or_path == BUNDLED_NAME and not Path(BUNDLED_NAME).exists())
+    folder = bundled_folder() if is_bundled else auto.resolve(name_or_path or "")
+    wanted = choose_dtype(dtype, device=target, prefer_exact=_weight_bytes(folder) <= _SMALL_MODEL_BYTES)
+    model = auto.load_model(folder, device=target, dtype=wanted, progress=progress)
+    processor = auto.load_processor(folder)
+    loaded = LoadedModel(
+        name=BUNDLED_NAME if is_bundled else str(name_or_path),
+        model=model,
+        processor=processor,
+        sampling=auto.family_of(folder).sampling,
+        stop_token_ids=stop_token_ids(model, processor),
+        load_s=time.perf_counter() - start,
+    )
+    return Session(loaded)
+
+
+def bundled_folder() -> Path:
+    """Where the bundled model lies."""
+    folder = Path(str(files("videolm"))) / "mini" / "weights"
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"The bundled model is missing: expected its files in {folder}. "
+            "Install videolm again, or name another model."
+        )
+    return folder
+
+
+def stop_token_ids(model: FamilyModel, processor: Processor) -> tuple[int, ...]:
+    """The tokens that end an answer: those of the generation configuration, and the tokenizer's end token."""
+    own = processor.tokenizer.eos_token_id
+    named = model.generation_config.get("eos_token_id")
+    if named is None and own is None:
+        named = model.config.text_config.eos_token_id
+    listed = named if isinstance(named, list | tuple) else [named]
+    return tuple(dict.fromkeys(token_id for token_id in [*listed, own] if token_id is not None))
+
+
+class Session:
+    """A loaded model that answers questions; an ``Answerer``."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+
+    @property
+    def name(self) -> str:
+        """What the model is called in answers."""
+        return self._loaded.name
+
+    @property
+    def model(self) -> VideoLM:
+        """The model itself."""
+        return self._loaded.model
+
+    @property
+    def processor(self) -> Processor:
+        """What prepares the model's inputs."""
+        return self._loaded.processor
+
+    @property
+    def load_s(self) -> float:
+        """Seconds that loading took."""
+        return self._loaded.load_s
+
+    def ask(self, media: Any, question: str, **options: Any) -> Answer:
+        """Answer one question.
+
+        Args:
+            media: One source or a list of them: a path, a URL, bytes, a file object, an array, a picture. A list of PIL
+                images is one video.
+            question: What to ask.
+            options: frames, fps, allow_private_hosts, limits; max_new_tokens, temperature, top_p, top_k, min_p,
+                repetition_penalty, stop, seed, min_new_tokens; system.
+        """
+        stream = self.stream(media, question, **options)
+        for _ in stream:
+            pass
+        return stream.answer
+
+    def stream(self, media: Any, question: str, **options: Any) -> TextStream:
+        """The same, as text while it is generated; the media are read and encoded before this returns."""
+        check_question(question)
+        parsed = self._loaded.parse(options)
+        sources = _sources(media)
+        conversation = self._open(sources, parsed)
+        parts = [{"type": frames.kind} for frames, _ in conversation.media]
+        message = {"role": "user", "content": [*parts, {"type": "text", "text": question}]}
+        return conversation.reply(_with_system([message], parsed), parsed, warnings=conversation.warnings)
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> Answer:
+        """Answer the last of several messages.
+
+        Args:
+            messages: ``{"role", "content"}``, the content a text or a list of parts: ``{"type": "text", "text": ...}``,
+                ``{"type": "video", "video": source}``, ``{"type": "image", "image": source}``; ``path`` and ``url``
+                may name the source too.
+            options: As for ``ask``.
+        """
+        parsed = self._loaded.parse(options)
+        normal, parts = normalise_messages(messages)
+        for index, part in enumerate(parts):
+            if part.source is None:
+                raise ProcessingError(
+                    f"Medium {index + 1} of the messages is a {part.kind} without a source: expected one to read. "
+                    f'Write {{"type": "{part.kind}", "{part.kind}": source}}.'
+                )
+        conversation = self._open([(part.source, part.kind) for part in parts], parsed)
+        stream = conversation.reply(_with_system(normal, parsed), parsed, warnings=conversation.warnings)
+        for _ in stream:
+            pass
+        return stream.answer
+
+    def conversation(self, media: Any, **options: Any) -> Conversation:
+        """Several questions about the same media, which are read and encoded once."""
+        return self._open(_sources(media), self._loaded.parse(options))
+
+    def inspect(self, media: Any, **options: Any) -> list[Medium]:
+        """What the model would see: the frames taken from each medium, and the pixels made of them."""
+        parsed = Options.parse(options, allowed=MEDIA_NAMES)
+        return self._read(_sources(media), parsed.media, Stopwatch(self.model.device))
+
+    def _open(self, sources: Sequence[Source], options: Options) -> Conversation:
+        watch = Stopwatch(self.model.device)
+        media = self._read(sources, options.media, watch)
+        return Conversation(self._loaded, media, options, watch=watch)
+
+    def _read(self, sources: Sequence[Source], options: MediaOptions, watch: Stopwatch) -> list[Medium]:
+        max_frames = (self._loaded.context_len - _TEXT_RESERVE) // self.processor.tokens.video.per_frame
+        sampling = options.sampling(self._loaded.sampling, max_frames=max(max_frames, 1))
+        limits = options.media_limits()
+
+        def prepare_frame(frame: np.ndarray) -> np.ndarray:
+            with watch.measure("preprocess"):
+                return self.processor.prepare_frame(frame)
+
+        media = []
+        for source, kind in sources:
+            with watch.measure("decode"):
+                frames = load_media(source, sampling=sampling, on_frame=prepare_frame, kind=kind, limits=limits)
+            with watch.measure("preprocess"):
+                visual = self.processor.prepare_medium(frames)
+            media.append((_told_of_bound(frames, sampling), visual))
+        return media
+
+
+def _sources(media: Any) -> list[Source]:
+    """One source or several; a list of nothing but pictures is the frames of one video."""
+    if not isinstance(media, list | tuple):
+        return [(media, "auto")]
+    if not media:
+        raise ArgumentError(
+            "No media were given: expected at least one video or picture. Use chat to talk without any."
+        )
+    if len(media) > 1 and all(_is_picture(item) for item in media):
+        return [(media, "video")]
+    return [(item, "auto") for item in media]
+
+
+def _is_picture(item: Any) -> bool:
+    return isinstance(item, Image.Image) or getattr(item, "ndim", None) == 3
+
+
+def _told_of_bound(frames: Frames, sampling: FrameSampling) -> Frames:
+    """Say so where a number of frames a second gave more frames than are taken."""
+    if frames.kind != "video" or sampling.rule != "fps":
+        return frames
+    rate = sampling.fps or 1.0
+    wanted = len(fps_indices(frames.num_source_frames, frames.fps, fps=rate))
+    if wanted <= len(frames.frame_indices) or len(frames.frame_indices) < (sampling.max_frames or 0):
+        return frames
+    warning = f"{rate:g} frames a second are {wanted} frames; {len(frames.frame_indices)} spread evenly were taken."
+    return replace(frames, warnings=(*frames.warnings, warning))
+
+
+def _with_system(messages: Sequence[Message], options: Options) -> Sequence[Message]:
+    if options.system is None:
+        return messages
+    if messages[0]["role"] == "system":
+        raise ArgumentError(
+            "There are two system prompts, one in the messages and one as an option: expected at most one. Remove one."
+        )
+    return [{"role": "system", "content": options.system}, *messages]
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
