@@ -1,0 +1,209 @@
+"""A folder or a name in, whatever stands there out: the one list of families."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videolm.errors import ConfigError, ModelNotFoundError
+from videolm.families.base import Family, FamilyConfig, FamilyModel, read_dtype
+from videolm.families.json_config import read_json
+from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
+from videolm.families.processors import build_processor, read_sampling
+from videolm.processing.processor import Processor
+from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, staged_folder
+
+__all__ = [
+    "MODEL_CLASSES",
+    "describe_folder",
+    "family_of",
+    "load_config",
+    "load_model",
+    "load_processor",
+    "new_model",
+    "resolve",
+    "save_model",
+]
+
+MODEL_CLASSES: tuple[type[FamilyModel], ...] = (LlavaNextVideoForConditionalGeneration,)
+"""One row a family."""
+
+_BY_TYPE = {model_class.family.model_type: model_class for model_class in MODEL_CLASSES}
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+Progress = Callable[[int, int | None], None]
+
+
+def load_config(folder: str | Path) -> FamilyConfig:
+    """The configuration of the model in a local folder."""
+    values = _read_config(Path(folder))
+    return _class_for(values, str(folder)).family.config_class.from_dict(values)
+
+
+def family_of(folder: str | Path) -> Family:
+    """The family of the model in a local folder; its ``sampling`` is what the folder's files say, if they do."""
+    folder = Path(folder)
+    family = _class_for(_read_config(folder), str(folder)).family
+    return replace(family, sampling=read_sampling(folder, family))
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    progress: Progress | None = None,
+) -> FamilyModel:
+    """The model in a local folder, ready to answer; ``dtype`` None or ``auto`` keeps that of its files."""
+    model_class = _class_for(_read_config(Path(folder)), str(folder))
+    return model_class.from_pretrained(folder, dtype=dtype, device=device, progress=progress)
+
+
+def load_processor(folder: str | Path) -> Processor:
+    """The processor of the model in a local folder."""
+    folder = Path(folder)
+    values = _read_config(folder)
+    family = _class_for(values, str(folder)).family
+    return build_processor(folder, family, family.config_class.from_dict(values))
+
+
+def new_model(
+    config: Mapping[str, Any] | FamilyConfig,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype | str = torch.float32,
+    device: torch.device | str = "cpu",
+) -> FamilyModel:
+    """A model with random parameters, the same for the same seed."""
+    values = config.to_dict() if isinstance(config, FamilyConfig) else dict(config)
+    model_class = _class_for(values, "the configuration")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = model_class(values)
+    model.config.dtype = read_dtype(dtype)
+    return model.to(device=device, dtype=read_dtype(dtype))
+
+
+def save_model(
+    model: FamilyModel,
+    processor: Processor,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    *,
+    layout: str = "hf",
+    max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
+) -> None:
+    """Write model and processor into one folder, all of it or nothing, readable by Hugging Face libraries.
+
+    Args:
+        dtype: Of the weights in the files; None: as they are.
+    """
+    with staged_folder(folder) as stage:
+        model.write_files(stage, layout=layout, dtype=dtype, max_shard_size=max_shard_size)
+        processor.save_pretrained(stage)
+
+
+def describe_folder(folder: str | Path) -> dict[str, Any]:
+    """What a local folder holds: ``family``, ``num_parameters``, ``bytes`` of weights, whether they are ``present``."""
+    folder = Path(folder)
+    values = _read_config(folder)
+    model_class = _class_for(values, str(folder))
+    with torch.device("meta"):
+        model = model_class(values)
+    weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
+    return {
+        "family": model_class.family.model_type,
+        "num_parameters": model.num_parameters(),
+        "bytes": sum(path.stat().st_size for path in weights),
+        "present": bool(weights),
+    }
+
+
+def resolve(name_or_path: str | Path, *, download: bool = True) -> Path:
+    """The local folder of a model: a path first, then a hub name from the cache, then from the hub.
+
+    Args:
+        download: False never asks the hub.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    name = str(name_or_path)
+    if path.exists():
+        raise ModelNotFoundError(
+            f"{name} is a file: expected the folder of a model, which holds config.json and weights. Pass its folder."
+        )
+    if not _HUB_NAME.fullmatch(name):
+        raise ModelNotFoundError(
+            f"{name} does not exist: expected the folder of a model, or a hub name such as organisation/model. "
+            "Check the path."
+        )
+    return _from_hub(name, download)
+
+
+def _from_hub(name: str, download: bool) -> Path:
+    # Here and not above: the hub's client takes a while to import, and local models need none of it.
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    cached: Path | None = None
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True, allow_patterns=_HUB_FILES))
+        if _is_complete(cached):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    state = "only partly in the hub cache" if cached else "not in the hub cache"
+    if not download or constants.HF_HUB_OFFLINE:
+        raise ModelNotFoundError(
+            f"{name}: no folder of that name, and {state} ({constants.HF_HUB_CACHE}) while downloads are off. "
+            "Pass a folder, unset HF_HUB_OFFLINE, or set HF_HOME to where the model was downloaded."
+        )
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise ModelNotFoundError(
+            f"{name}: no folder of that name, and the hub has no such model or does not show it to you. "
+            "Check the name; for a private or gated model set HF_TOKEN after asking for access on its page."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFoundError(
+            f"{name}: no folder of that name, {state}, and the hub cannot be reached ({type(error).__name__}). "
+            "Pass the path of a folder, or connect to the internet and try again."
+        ) from error
+
+
+def _is_complete(folder: Path) -> bool:
+    from videolm.errors import CheckpointError
+    from videolm.weights.files import open_weights
+
+    try:
+        open_weights(folder)
+    except CheckpointError:
+        return False
+    return (folder / "config.json").is_file()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"{folder} is no folder: expected the folder of a model, which holds config.json and weights. "
+            "Check the path."
+        )
+    return read_json(folder / "config.json")
+
+
+def _class_for(values: Mapping[str, Any], where: str) -> type[FamilyModel]:
+    model_type = values.get("model_type")
+    if model_type not in _BY_TYPE:
+        raise ConfigError(
+            f"model_type is {model_type!r} in {where}: supported are {', '.join(sorted(_BY_TYPE))}. "
+            "Choose a model of one of these families."
+        )
+    return _BY_TYPE[model_type]

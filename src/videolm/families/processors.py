@@ -1,0 +1,156 @@
+"""A model's folder in, its processor out: every file about tokens, prompts and pixels is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from videolm.errors import ArgumentError, ConfigError, ModelNotFoundError
+from videolm.families.base import Family, FamilyConfig
+from videolm.families.json_config import read_json
+from videolm.media.sampling import FrameSampling
+from videolm.processing.chat import ChatTemplate
+from videolm.processing.pixels import PixelSettings
+from videolm.processing.processor import Processor
+from videolm.processing.tokenizer import Tokenizer
+from videolm.visual_tokens import VisualTokens
+
+__all__ = ["build_processor", "read_sampling"]
+
+
+def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Processor:
+    """The processor of the model in ``folder``, checked against the model's configuration."""
+    tokens = config.visual_tokens()
+    whole = _read(folder, "processor_config.json")
+    _check_against_model(folder, whole, tokens, config)
+    image_file, video_file = _image_settings(folder, whole), _video_settings(folder, whole)
+    tokenizer = Tokenizer.from_folder(folder)
+    image_pixels = _pixels(folder, image_file, tokens)
+    return Processor(
+        tokenizer=tokenizer,
+        chat_template=_chat_template(folder, family, config, tokenizer),
+        image_pixels=_checked_tiles(folder, image_pixels, tokens),
+        video_pixels=_pixels(folder, video_file, tokens),
+        tokens=tokens,
+        image_token=whole.get("image_token", family.image_token),
+        video_token=whole.get("video_token", family.video_token),
+        image_token_id=config.image_token_index,
+        video_token_id=config.video_token_index,
+        preprocessor_config=_others(image_file, image_pixels),
+        video_preprocessor_config=_others(video_file, image_pixels),
+        processor_config=_processor_keys(whole, family, config),
+    )
+
+
+def read_sampling(folder: Path, family: Family) -> FrameSampling:
+    """How frames are chosen: as the video processor's ``num_frames`` or ``fps`` says, else as the family does."""
+    settings = _video_settings(folder, _read(folder, "processor_config.json"))
+    num_frames, fps = settings.get("num_frames"), settings.get("fps")
+    try:
+        if num_frames is not None:
+            return FrameSampling(rule=family.sampling.rule, num_frames=num_frames)
+        if fps is not None:
+            return FrameSampling(rule="fps", fps=fps, num_frames=family.sampling.num_frames)
+    except ArgumentError as error:
+        raise ConfigError(f"The video processor's settings in {folder} cannot be used: {error}") from error
+    return family.sampling
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    return read_json(folder / name) if (folder / name).is_file() else {}
+
+
+def _image_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
+    nested = whole.get("image_processor")
+    if isinstance(nested, dict):
+        return nested
+    return _required(folder, ("preprocessor_config.json",))
+
+
+def _video_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
+    nested = whole.get("video_processor")
+    if isinstance(nested, dict):
+        return nested
+    return _required(folder, ("video_preprocessor_config.json", "preprocessor_config.json"))
+
+
+def _required(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    for name in names:
+        if (folder / name).is_file():
+            return read_json(folder / name)
+    raise ModelNotFoundError(
+        f"{folder} has no {' and no '.join(names)}: it says how pictures and frames are resized and normalised. "
+        "Copy it from where the model came from."
+    )
+
+
+def _pixels(folder: Path, settings: Mapping[str, Any], tokens: VisualTokens) -> PixelSettings:
+    try:
+        return PixelSettings.from_preprocessor(settings, default_size=tokens.image.tile_size)
+    except (ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"The preprocessor settings in {folder} cannot be used ({error}): expected those of a Hugging Face image "
+            "or video processor. Correct preprocessor_config.json."
+        ) from error
+
+
+def _checked_tiles(folder: Path, pixels: PixelSettings, tokens: VisualTokens) -> PixelSettings:
+    """Tiles have the model's size; a file that names another belongs to another model."""
+    side = tokens.image.tile_size
+    named = pixels.crop_size if pixels.do_center_crop else pixels.size
+    if named != (side, side):
+        raise ConfigError(
+            f"The preprocessor settings in {folder} make pictures of {named[1]}x{named[0]} pixels, but the model's "
+            f"image_size is {side}: expected {side}x{side}. Use preprocessor_config.json and config.json of one model."
+        )
+    return pixels
+
+
+def _check_against_model(folder: Path, whole: Mapping[str, Any], tokens: VisualTokens, config: FamilyConfig) -> None:
+    """What processor files repeat of the model must be what the model says."""
+    said = {
+        "patch_size": (whole.get("patch_size"), tokens.image.tile_size // tokens.image.grid),
+        "vision_feature_select_strategy": (
+            whole.get("vision_feature_select_strategy"),
+            getattr(config, "vision_feature_select_strategy", None),
+        ),
+    }
+    for name, (there, here) in said.items():
+        if there is not None and there != here:
+            raise ConfigError(
+                f"{folder / 'processor_config.json'} has {name} {there!r}, but the model has {here!r}: processor and "
+                "model would disagree about the number of visual tokens. Use both files of one model."
+            )
+
+
+def _chat_template(folder: Path, family: Family, config: FamilyConfig, tokenizer: Tokenizer) -> ChatTemplate:
+    found = ChatTemplate.from_folder(folder, tokenizer.special_tokens)
+    if found is not None:
+        return found
+    decoder_type = getattr(config, "text_config").model_type  # noqa: B009 - families declare it, the base does not
+    is_chatml = tokenizer.token_to_id("<|im_start|>") is not None
+    name = "chatml" if is_chatml and "chatml" in family.chat_templates else decoder_type
+    if name not in family.chat_templates:
+        raise ConfigError(
+            f"{folder} has no chat template, and none is known for a {decoder_type} decoder of {family.model_type}. "
+            "Put the model's chat_template.jinja into the folder."
+        )
+    return ChatTemplate(family.chat_templates[name], special_tokens=tokenizer.special_tokens)
+
+
+def _others(settings: Mapping[str, Any], pixels: PixelSettings) -> dict[str, Any]:
+    """The keys of a file that pixel settings do not write themselves."""
+    own = {*pixels.to_preprocessor(), "image_grid_pinpoints", "pad_to_square", "pad_color"}
+    return {name: value for name, value in settings.items() if name not in own}
+
+
+def _processor_keys(whole: Mapping[str, Any], family: Family, config: FamilyConfig) -> dict[str, Any]:
+    kept = {name: value for name, value in whole.items() if name not in ("image_processor", "video_processor")}
+    return {
+        "processor_class": family.processor_class,
+        "num_additional_image_tokens": 1,
+        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", "default"),
+    } | kept

@@ -1,0 +1,54 @@
+"""Chat templates for folders that bring none: the prompt formats that the original models were trained with."""
+
+from __future__ import annotations
+
+__all__ = ["CHATML_TEMPLATE", "MISTRAL_TEMPLATE", "VICUNA_TEMPLATE"]
+
+# In all of them the media of a message stand before its text, in the order given, one to a line.
+_PIECES = (
+    "{%- macro media(message) -%}"
+    "{%- if message['content'] is not string -%}"
+    "{%- for part in message['content'] if part['type'] in ('image', 'video') -%}"
+    "{{- '<' + part['type'] + '>\\n' -}}"
+    "{%- endfor -%}{%- endif -%}{%- endmacro -%}"
+    "{%- macro words(message) -%}"
+    "{%- if message['content'] is string -%}{{- message['content'] -}}"
+    "{%- else -%}"
+    "{%- for part in message['content'] if part['type'] == 'text' -%}"
+    "{{- ('' if loop.first else ' ') + part['text'] -}}"
+    "{%- endfor -%}{%- endif -%}{%- endmacro -%}"
+)
+
+VICUNA_TEMPLATE = (
+    _PIECES + "{%- if messages[0]['role'] != 'system' -%}"
+    "{{- 'A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the user\\'s questions. ' -}}{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}{{- words(message) + ' ' -}}"
+    "{%- elif message['role'] == 'user' -%}{{- 'USER: ' + media(message) + words(message) + ' ' -}}"
+    "{%- else -%}{{- 'ASSISTANT: ' -}}{% generation %}{{- words(message) + '</s>' -}}{% endgeneration %}"
+    "{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
+)
+"""Vicuna v1.1: the 7B checkpoints."""
+
+MISTRAL_TEMPLATE = (
+    _PIECES + "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}{{- words(message) + ' ' -}}"
+    "{%- elif message['role'] == 'user' -%}{{- '[INST] ' + media(message) + words(message) + ' [/INST]' -}}"
+    "{%- else -%}{{- ' ' -}}{% generation %}{{- words(message) + '</s>' -}}{% endgeneration %}"
+    "{%- endif -%}{%- endfor -%}"
+)
+"""Mistral instruct: the 7B-32K checkpoint."""
+
+CHATML_TEMPLATE = (
+    _PIECES + "{%- if messages[0]['role'] != 'system' -%}"
+    "{{- '<|im_start|>system\\nAnswer the questions.<|im_end|>' -}}{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{% generation %}{{- words(message) + '<|im_end|>' -}}{% endgeneration %}"
+    "{%- else -%}{{- media(message) + words(message) + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+"""ChatML without a newline after the end marker: the 34B checkpoints."""
