@@ -1,0 +1,27 @@
+"""What a source of training data gives: one conversation with its media."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from videolm.contracts import Message
+
+__all__ = ["SampleSource", "TrainingSample"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSample:
+    """One conversation to learn from."""
+
+    id: str
+    media: tuple[Any, ...]
+    """Anything that ``media.load_media`` reads, or Frames; in the order of the messages' image and video items."""
+    messages: tuple[Message, ...]
+
+
+class SampleSource(Protocol):
+    """Where samples come from; one with ``__len__`` is read in rounds, one without goes on for ever."""
+
+    def sample(self, index: int) -> TrainingSample:
+        """The sample of this index: always the same, in whatever process and order it is asked for."""

@@ -1,0 +1,45 @@
+"""A model spread over processes with FSDP2, and its tensors made whole again for checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from videolm.errors import ConfigError
+from videolm.training.distributed import Processes
+
+__all__ = ["place_like", "shard", "whole"]
+
+
+def shard(model: Any, processes: Processes, *, optimizer: str) -> None:
+    """Spread weights, gradients and moments over all processes, block by block; nothing in a single process."""
+    if processes.count == 1:
+        return
+    if optimizer == "muon":
+        raise ConfigError(
+            f"optimizer.name is muon in {processes.count} processes, expected adamw: Muon needs whole matrices and "
+            "these are spread over the processes. Set optimizer.name to adamw, or train in one process."
+        )
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                fully_shard(block)
+    fully_shard(model)
+    register_fsdp_forward_method(model, "forward_packed")
+    model.always_encode_media = True
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself, or all of one that is spread over processes (which all have to ask for it)."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def place_like(tensor: Tensor, reference: Tensor) -> Tensor:
+    """A whole tensor on the device of ``reference``, and spread as it is."""
+    placed = tensor.to(reference.device)
+    if isinstance(reference, DTensor):
+        return distribute_tensor(placed, reference.device_mesh, reference.placements)
+    return placed
