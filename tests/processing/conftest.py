@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from tokenizers import AddedToken, Tokenizer as Backend, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Backend
 
 from videolm.processing.chat import ChatTemplate
 from videolm.processing.pixels import PixelSettings
@@ -41,7 +42,8 @@ CHATML = (
 MISTRAL = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
     "{% for part in message['content'] if part['type'] != 'text' %}{{ '<' + part['type'] + '>\n' }}{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] | trim }}{% endfor %}{{ ' [/INST]' }}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] | trim }}{% endfor %}"
+    "{{ ' [/INST]' }}"
     "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'][0]['text'] | trim + eos_token }}"
     "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
 )
@@ -108,7 +110,7 @@ def tokenizer(request: pytest.FixtureRequest, tokenizers_by_kind: dict[str, Toke
     return tokenizers_by_kind[request.param]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_processor(tokenizers_by_kind: dict[str, Tokenizer]):
     """A processor for 28-pixel tiles of 14-pixel patches: 2x2 patches a tile, 1 token a frame."""
 

@@ -113,16 +113,31 @@ def test_a_token_across_the_start_of_an_answer_is_split(tokenizers_by_kind: dict
     assert labels == [-100] * len(prompt) + ids[len(prompt) :]
 
 
-def test_generation_marks_decide_where_an_answer_begins(tokenizers_by_kind: dict[str, Tokenizer]) -> None:
+def test_marks_decide_where_an_answer_begins_if_the_prompt_does_not(tokenizers_by_kind: dict[str, Tokenizer]) -> None:
     source = (
         "{% for m in messages %}{{ m['role'] + ':' }}{% if m['role'] == 'assistant' %}"
         "{% generation %}{{ '!' + m['content'][0]['text'] + '</s>' }}{% endgeneration %}{% else %}"
-        "{{ m['content'][0]['text'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'assistant' }}{% endif %}"
+        "{{ m['content'][0]['text'] }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant:?' }}{% endif %}"
     )
     chat = ChatTemplate(source).render([QUESTION, ANSWER], False, find_answers=True)
     tokenizer = tokenizers_by_kind["byte_level"]
     (run,) = learned(*encode_for_learning(tokenizer, chat))
     assert tokenizer.decode(run, skip_special_tokens=False) == "!The circle is red.</s>"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_marks_that_begin_after_the_space_still_learn_what_generation_continues_with(
+    make_processor: Callable[..., Processor], kind: str
+) -> None:
+    plain = make_processor("vicuna", kind)
+    loop = "{% for part in message['content'] %}"
+    marked = plain.chat_template.source.replace(loop, "{% generation %}" + loop)
+    marked = marked.replace("{{ eos_token }}", "{{ eos_token }}{% endgeneration %}")
+    template = ChatTemplate(marked, special_tokens=plain.tokenizer.special_tokens)
+    processor = make_processor("vicuna", kind, chat_template=template)
+    messages = [QUESTION, ANSWER, *SECOND]
+    assert processor.prepare_text(messages, [], learn=True) == plain.prepare_text(messages, [], learn=True)
 
 
 def test_a_conversation_without_an_answer_cannot_be_learned(make_processor: Callable[..., Processor]) -> None:

@@ -160,11 +160,12 @@ class ChatTemplate:
             spans = [span for span in chat.texts if span.message_index == index]
             start, end = spans[0].start, spans[-1].end
             marked = [left for left, right in marked_answers if left <= start and end <= right]
-            if marked:
-                start = marked[0]
-            elif index and chat.text.startswith(prompt := self._run(messages[:index], True)):
+            prompt = self._run(messages[:index], True) if index else ""
+            if prompt and chat.text.startswith(prompt) and len(prompt) <= start:
                 # Begin where generation begins, so that the model learns exactly what it will be asked to continue.
-                start = min(start, len(prompt))
+                start = len(prompt)
+            elif marked:
+                start = marked[0]
             answers.append((start, end))
         return tuple(answers)
 
