@@ -1,0 +1,91 @@
+"""What several rooms' tests share: a tiny model with random weights, in a folder as a user would have it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+SENTENCES = [
+    "USER: What colour is the circle? ASSISTANT: The circle is red and moves to the left.",
+    "USER: How many shapes are there? ASSISTANT: There are three shapes, a star and two rings.",
+]
+SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<video>", "<image>"]
+TINY_CONFIG: dict[str, Any] = {
+    "model_type": "llava_next_video",
+    "image_token_index": 4,
+    "video_token_index": 3,
+    "image_grid_pinpoints": [[28, 56], [56, 28], [56, 56]],
+    "vision_config": {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 7,
+    },
+    "text_config": {
+        "model_type": "llama",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": 400,
+        "max_position_embeddings": 1024,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    },
+}
+PREPROCESSOR = {
+    "do_center_crop": False,
+    "size": {"height": 28, "width": 28},
+    "crop_size": {"height": 28, "width": 28},
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of few random parameters, its tokenizer and its processor. Do not write to it."""
+    from videolm.families import auto
+
+    parts = tmp_path_factory.mktemp("tiny_parts")
+    write_tiny_parts(parts)
+    folder = tmp_path_factory.mktemp("tiny_model") / "tiny"
+    auto.save_model(auto.new_model(TINY_CONFIG, seed=7), auto.load_processor(parts), folder)
+    return folder
+
+
+def write_tiny_parts(folder: Path) -> None:
+    """Everything that a model folder holds, save for the weights."""
+    files = {
+        "config.json": TINY_CONFIG,
+        "preprocessor_config.json": PREPROCESSOR,
+        "tokenizer_config.json": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"},
+    }
+    for name, values in files.items():
+        (folder / name).write_text(json.dumps(values))
+    tiny_tokenizer().save(str(folder / "tokenizer.json"))
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """Byte-level BPE of 400 tokens that begins a prompt with ``<s>``."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
