@@ -1,0 +1,75 @@
+"""Makes the H.264 clips that the benchmarks read, once, in a cache folder outside the repository."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import av.filter
+
+CACHE = Path(tempfile.gettempdir()) / "videolm-benchmarks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """FFmpeg's test picture with light noise, as x264 makes it by default: long groups of pictures, B-frames."""
+
+    duration_s: int
+    height: int = 720
+    width: int = 1280
+    fps: int = 30
+    bit_rate: int = 2_500_000
+    noise: int = 6
+
+    @property
+    def name(self) -> str:
+        return f"{self.duration_s} s, {self.width}x{self.height}"
+
+    @property
+    def file_name(self) -> str:
+        return f"h264_{self.width}x{self.height}_{self.fps}fps_{self.duration_s}s_{self.bit_rate}_{self.noise}.mp4"
+
+    @property
+    def description(self) -> str:
+        return (
+            f"{self.duration_s} s of {self.width}x{self.height} H.264 at {self.fps} fps, {self.bit_rate / 1e6:g} Mbit/s"
+            f" (x264 medium, testsrc2 with temporal noise {self.noise})"
+        )
+
+
+def make_clip(clip: Clip, cache: Path = CACHE) -> Path:
+    """The clip's file, made if the cache does not hold it yet."""
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / clip.file_name
+    if not path.exists():
+        partial = path.with_suffix(".partial.mp4")
+        _encode(clip, partial)
+        os.replace(partial, path)
+    return path
+
+
+def _encode(clip: Clip, path: Path) -> None:
+    graph = _test_picture(clip)
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=clip.fps, options={"preset": "medium"})
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
+        stream.bit_rate = clip.bit_rate
+        for _ in range(clip.duration_s * clip.fps):
+            output.mux(stream.encode(graph.pull()))
+        output.mux(stream.encode(None))
+
+
+def _test_picture(clip: Clip) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    size = f"size={clip.width}x{clip.height}:rate={clip.fps}"
+    graph.link_nodes(
+        graph.add("testsrc2", size),
+        graph.add("noise", f"alls={clip.noise}:allf=t:all_seed=1"),
+        graph.add("format", "pix_fmts=yuv420p"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph

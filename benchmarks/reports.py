@@ -1,0 +1,113 @@
+"""Turns measured tables into the dated Markdown report: question, hardware, versions, command, tables, reading."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "av", "numpy", "pillow", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What one benchmark found."""
+
+    title: str
+    question: str
+    """One sentence."""
+    setting: str
+    """Clips, frames, repeats, threads: all that a reader needs to do it again."""
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    reading: tuple[str, ...]
+    """Sentences that say what the table says, with its numbers."""
+
+    def as_markdown(self) -> str:
+        lines = [f"## {self.title}", "", self.question, "", self.setting, "", *table_lines(self.columns, self.rows), ""]
+        return "\n".join([*lines, *(f"- {sentence}" for sentence in self.reading)])
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def report_text(sections: Sequence[Section], *, arguments: Sequence[str], today: datetime.date) -> str:
+    """The whole report."""
+    return "\n".join(
+        [
+            f"# {', '.join(section.title for section in sections)}: {today.isoformat()}",
+            "",
+            *(f"- {name}: {value}" for name, value in machine_facts().items()),
+            f"- Command: `{shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *arguments])}`",
+            "",
+            "Times are medians with the range in brackets; CPU time counts every thread of the process.",
+            "",
+            "\n\n".join(section.as_markdown() for section in sections),
+            "",
+        ]
+    )
+
+
+def machine_facts() -> dict[str, str]:
+    """Hardware, system and versions, for the head of a report."""
+    versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    return {
+        "Hardware": f"{os.cpu_count()} cores of {cpu_name()}, {_memory_gib()} of memory, no accelerator used",
+        "System": f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}",
+        "Versions": f"videolm {_version('videolm')} at {commit()}, {versions}",
+    }
+
+
+def report_name(subject: str, today: datetime.date) -> str:
+    """``<subject>_<hardware>_<yyyymm>.md``."""
+    hardware = re.sub(r"[^a-z0-9]+", "-", f"{os.cpu_count()}x {cpu_name()}".lower()).strip("-")
+    return f"{subject}_{hardware}_{today:%Y%m}.md"
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system states it."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return " ".join(found.group(1).split()) if found else platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit that is checked out, and whether files of the package or the benchmarks differ from it."""
+    try:
+        revision = _git("rev-parse", "--short=10", "HEAD")
+        changed = _git("status", "--porcelain", "--", "src", "benchmarks/*.py")
+    except (OSError, subprocess.CalledProcessError):
+        return "an unknown commit"
+    return f"{revision} with uncommitted changes" if changed else revision
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _memory_gib() -> str:
+    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"

@@ -1,0 +1,95 @@
+"""The benchmarks on tiny clips: both sides do the same work, and the report says what was measured."""
+
+import datetime
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import bench_decode
+import bench_preprocess
+import numpy as np
+import plans
+import pytest
+import reports
+import run
+from clips import Clip, make_clip
+from documentation_loop import read_frames
+from measuring import Sample, Timing, alternate, spread_text
+
+TINY = Clip(duration_s=1, height=96, width=128, bit_rate=200_000)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clips")
+
+
+def test_a_clip_is_made_once(cache: Path) -> None:
+    path = make_clip(TINY, cache)
+    made = path.stat().st_mtime_ns
+    assert make_clip(TINY, cache) == path
+    assert path.stat().st_mtime_ns == made
+    assert [entry.name for entry in cache.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("num_frames", [1, 4, 30])
+def test_both_read_the_same_frames(cache: Path, num_frames: int) -> None:
+    path = make_clip(TINY, cache)
+    theirs = read_frames(path, num_frames)
+    assert theirs.shape == (num_frames, TINY.height, TINY.width, 3)
+    np.testing.assert_array_equal(theirs, np.stack(bench_decode.read_ours(path, num_frames)))
+
+
+def test_both_make_nearly_the_same_values(cache: Path) -> None:
+    path = make_clip(TINY, cache)
+    theirs, ours = bench_preprocess.theirs_from_file(path, 3), bench_preprocess.ours_from_file(path, 3)
+    # The resizing differs by at most 2/255, a step of 0.03 after normalising, in few values.
+    assert (theirs.float() - ours.float()).abs().max() <= 0.04
+    assert (theirs == ours).float().mean() > 0.98
+
+
+def test_calls_alternate_as_often_as_asked() -> None:
+    calls: list[str] = []
+    timings = alternate(
+        {"loop": lambda: calls.append("loop"), "ours": lambda: calls.append("ours")}, {"loop": 1, "ours": 3}
+    )
+    assert calls == ["loop", "ours", "ours", "ours"]
+    assert [len(timing.samples) for timing in timings.values()] == [1, 3]
+
+
+def test_timings_are_medians_with_their_range() -> None:
+    timing = Timing(samples=tuple(Sample(wall_ms=t, cpu_ms=t / 2, others_cpu_ms=None) for t in (300.0, 100.0, 120.0)))
+    assert (timing.wall_ms, timing.cpu_ms, timing.others_share) == (120.0, 60.0, None)
+    assert timing.wall_text == "120 (100 to 300)"
+    assert spread_text([1.26, 2.0, 3.0]) == "2.0 (1.3 to 3.0)"
+
+
+def test_report_name_holds_subject_hardware_and_month(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "cpu_name", lambda: "AMD EPYC 9R14 (Zen)")
+    monkeypatch.setattr(reports.os, "cpu_count", lambda: 2)
+    assert reports.report_name("decode", datetime.date(2026, 11, 3)) == "decode_2x-amd-epyc-9r14-zen_202611.md"
+
+
+def test_run_writes_a_whole_report(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        plans, "FULL", replace(plans.QUICK, clips=(TINY,), frame_counts=(2,), repeats=1, long_loop_repeats=1)
+    )
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks/run.py", "--only", "decode", "--cache", str(cache), "--out", str(tmp_path)]
+    )
+    run.main()
+
+    (path,) = tmp_path.iterdir()
+    assert capsys.readouterr().out == f"{path}\n"
+    text = path.read_text()
+    for part in (
+        "# Decoding: 20",
+        "- Hardware: ",
+        "- Versions: videolm ",
+        "- Command: `python benchmarks/run.py --only",
+    ):
+        assert part in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| 1 s, 128x96 | 2 |")]
+    assert row.split(" | ")[-3] == "yes"
