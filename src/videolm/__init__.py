@@ -1,1 +1,133 @@
-"""Ask questions about videos and pictures with open video language models."""
+"""Ask questions about videos and pictures with open video language models.
+
+    >>> import videolm
+    >>> session = videolm.load()
+    >>> print(session.ask("clip.mp4", "What is moving?").text)
+
+Names are imported when they are first used, so that ``import videolm`` itself is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from videolm.contracts import Answer, Answerer, AnswerStream, Frames, MediaReport, ModelInputs, Usage, VisualInput
+    from videolm.conversation import Conversation
+    from videolm.errors import (
+        ArgumentError,
+        CheckpointError,
+        ConfigError,
+        DeviceError,
+        FetchError,
+        GenerationError,
+        MediaError,
+        MediaLimitError,
+        MediaNotFoundError,
+        MissingExtraError,
+        ModelNotFoundError,
+        PlaceholderMismatchError,
+        ProcessingError,
+        SampleBudgetError,
+        TrainingError,
+        VideoLMError,
+    )
+    from videolm.families.llava_next_video import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+    from videolm.generation.params import SamplingParams
+    from videolm.media.limits import MediaLimits
+    from videolm.media.load import load_media
+    from videolm.media.sampling import FrameSampling
+    from videolm.processing.processor import Processor
+    from videolm.session import Session, load
+
+_MODULES = {
+    "videolm.contracts": (
+        "Answer",
+        "AnswerStream",
+        "Answerer",
+        "Frames",
+        "MediaReport",
+        "ModelInputs",
+        "Usage",
+        "VisualInput",
+    ),
+    "videolm.conversation": ("Conversation",),
+    "videolm.errors": (
+        "ArgumentError",
+        "CheckpointError",
+        "ConfigError",
+        "DeviceError",
+        "FetchError",
+        "GenerationError",
+        "MediaError",
+        "MediaLimitError",
+        "MediaNotFoundError",
+        "MissingExtraError",
+        "ModelNotFoundError",
+        "PlaceholderMismatchError",
+        "ProcessingError",
+        "SampleBudgetError",
+        "TrainingError",
+        "VideoLMError",
+    ),
+    "videolm.families.llava_next_video": ("LlavaNextVideoConfig", "LlavaNextVideoForConditionalGeneration"),
+    "videolm.generation.params": ("SamplingParams",),
+    "videolm.media.limits": ("MediaLimits",),
+    "videolm.media.load": ("load_media",),
+    "videolm.media.sampling": ("FrameSampling",),
+    "videolm.processing.processor": ("Processor",),
+    "videolm.session": ("Session", "load"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "AnswerStream",
+    "Answerer",
+    "ArgumentError",
+    "CheckpointError",
+    "ConfigError",
+    "Conversation",
+    "DeviceError",
+    "FetchError",
+    "FrameSampling",
+    "Frames",
+    "GenerationError",
+    "LlavaNextVideoConfig",
+    "LlavaNextVideoForConditionalGeneration",
+    "MediaError",
+    "MediaLimitError",
+    "MediaLimits",
+    "MediaNotFoundError",
+    "MediaReport",
+    "MissingExtraError",
+    "ModelInputs",
+    "ModelNotFoundError",
+    "PlaceholderMismatchError",
+    "ProcessingError",
+    "Processor",
+    "SampleBudgetError",
+    "SamplingParams",
+    "Session",
+    "TrainingError",
+    "Usage",
+    "VideoLMError",
+    "VisualInput",
+    "load",
+    "load_media",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("videolm")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'videolm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -101,7 +101,7 @@ class Conversation:
         self.turns: list[tuple[str, str]] = []
         """Questions and answers so far."""
         self.warnings = (
-            *(f"{frames.source}: {warning}" for frames, _ in media for warning in frames.warnings),
+            *(warning for frames, _ in media for warning in frames.warnings),
             *options.warnings,
         )
         self._watch = watch

@@ -226,7 +226,8 @@ def _told_of_bound(frames: Frames, sampling: FrameSampling) -> Frames:
     wanted = len(fps_indices(frames.num_source_frames, frames.fps, fps=rate))
     if wanted <= len(frames.frame_indices) or len(frames.frame_indices) < (sampling.max_frames or 0):
         return frames
-    warning = f"{rate:g} frames a second are {wanted} frames; {len(frames.frame_indices)} spread evenly were taken."
+    taken = len(frames.frame_indices)
+    warning = f"{frames.source} has {wanted} frames at {rate:g} a second; {taken} spread evenly are used."
     return replace(frames, warnings=(*frames.warnings, warning))
 
 
