@@ -207,7 +207,8 @@ def test_an_unsupported_type_lists_the_supported_ones(tiny_folder: Path) -> None
     with pytest.raises(ConfigError) as caught:
         load_model(tiny_folder)
     assert str(caught.value) == (
-        f"model_type is 'bert' in {tiny_folder}: supported are llava_next_video. Choose a model of one of these families."
+        f"model_type is 'bert' in {tiny_folder}: supported are llava_next_video. "
+        "Choose a model of one of these families."
     )
 
 

@@ -29,7 +29,7 @@ _ORIGINAL = KeyLayout(
 )
 
 
-def _flat(name: str, tower: str) -> KeyLayout:
+def _flat(name: str, tower: str, resampler: str) -> KeyLayout:
     """Parts side by side, without a common prefix."""
     return KeyLayout(
         name=name,
@@ -37,7 +37,7 @@ def _flat(name: str, tower: str) -> KeyLayout:
         rules=(
             KeyRule(file=tower, module="model.vision_tower."),
             KeyRule(file="multi_modal_projector.", module="model.multi_modal_projector."),
-            KeyRule(file="vision_resampler.", module="model.vision_resampler."),
+            KeyRule(file=resampler, module="model.vision_resampler."),
             KeyRule(file="image_newline", module="model.image_newline"),
             KeyRule(file="language_model.model.", module="model.language_model."),
             KeyRule(file="language_model.lm_head.", module="lm_head."),
@@ -63,8 +63,9 @@ def _nested(name: str, tower: str) -> KeyLayout:
     )
 
 
-_BEFORE_4_52 = _flat("transformers before 4.52", "vision_tower.vision_model.")
-_FRESH_5 = _flat("transformers 5, saved afresh", "vision_tower.")
+_BEFORE_4_52 = _flat("transformers before 4.52", "vision_tower.vision_model.", "vision_resampler.")
+# Here transformers leaves the learned pooling where it is in memory.
+_FRESH_5 = _flat("transformers 5, saved afresh", "vision_tower.", "model.vision_resampler.")
 _FROM_4_52 = _nested("transformers from 4.52", "model.vision_tower.vision_model.")
 _MEMORY_5 = _nested("transformers 5, in memory", "model.vision_tower.")
 
