@@ -24,4 +24,4 @@ def print_warnings(messages: Iterable[str]) -> None:
 
 def print_json(value: Any) -> None:
     """One object, alone on standard output."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(json.dumps(value, ensure_ascii=False))
