@@ -1,0 +1,165 @@
+"""Training samples of the moving-shapes world: an index in, a clip or picture with a conversation about it out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from random import Random
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from videolm.contracts import Frames, Message
+from videolm.training.samples import TrainingSample
+from videolm.world.drawing import draw_frame, encode_clip, encode_picture
+from videolm.world.questions import Question, QuestionMaker, Task
+from videolm.world.sampler import SceneStyle, sample_scene
+from videolm.world.scene import Scene
+
+Shown = Literal["clip", "picture", "still"]
+"""A still is a picture shown as a video of one frame: the cheapest way to learn to see."""
+
+TASK_WEIGHTS: Mapping[Shown, Mapping[Task, float]] = {
+    "clip": {
+        "colour": 1.2, "shape": 1.5, "motion": 3, "path": 1, "count": 1, "presence": 1.5, "relation": 1, "order": 2,
+        "when": 2, "unknown": 0.3,
+    },
+    "picture": {
+        "colour": 1, "shape": 1.2, "place": 0.7, "count": 1, "presence": 1.2, "relation": 1.2, "text": 3, "unknown": 0.3,
+    },
+    "still": {
+        "colour": 1.2, "shape": 1.5, "place": 1.5, "count": 1, "presence": 1.2, "relation": 1, "unknown": 0.2,
+    },
+}  # fmt: skip
+PREFIXES = ("",) * 6 + ("Tell me: ", "Please answer: ", "Question: ", "Look closely. ")
+ENCODINGS = (("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "mp4"), ("mjpeg", "avi"), ("libx264", "mp4"))
+
+
+class MovingShapes:
+    """An endless source of samples; each index is a scene of its own.
+
+    Args:
+        shown: as what the scenes are shown.
+        styles: share of each style of scene.
+        seed: of the whole source.
+        easy: share of scenes of which only one or two shapes are kept.
+        turns: least and most questions about one scene, besides the description.
+        description: share of conversations that hold a description of everything.
+        encoded: share of clips that are encoded into a video file and decoded again; of stills and pictures, as JPEG.
+        num_frames: frames shown of a clip.
+        fewer_frames: share of clips of which fewer frames, 3 to ``num_frames`` - 1, are shown.
+        shorter_side: bounds of the shorter side of a scene in pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        shown: Shown,
+        styles: Mapping[SceneStyle, float],
+        seed: int,
+        easy: float = 0.0,
+        turns: tuple[int, int] = (2, 4),
+        description: float = 0.9,
+        encoded: float = 0.2,
+        num_frames: int = 8,
+        fewer_frames: float = 0.1,
+        shorter_side: tuple[int, int] = (96, 200),
+    ) -> None:
+        self.shown = shown
+        self.styles = dict(styles)
+        self.seed = seed
+        self.easy = easy
+        self.turns = turns
+        self.description = description
+        self.encoded = encoded
+        self.num_frames = num_frames
+        self.fewer_frames = fewer_frames
+        self.shorter_side = shorter_side
+
+    def sample(self, index: int) -> TrainingSample:
+        """The sample of this index."""
+        random = Random(f"moving-shapes train {self.seed} {self.shown} {index}")
+        style = random.choices(list(self.styles), list(self.styles.values()))[0]
+        scene = sample_scene(random, style, "train", shorter_side=self.shorter_side)
+        if random.random() < self.easy:
+            scene = replace(scene, shapes=scene.shapes[: random.randint(1, 2)])
+        scene = replace(scene, is_clip=self.shown == "clip")
+        questions = self._questions(scene, random)
+        kind = "image" if self.shown == "picture" else "video"
+        return TrainingSample(
+            id=f"{self.shown}-{self.seed}-{index}",
+            media=(self._medium(scene, random),),
+            messages=_conversation(questions, kind, random),
+        )
+
+    def _questions(self, scene: Scene, random: Random) -> list[Question]:
+        maker = QuestionMaker(scene, random, "train")
+        weights = TASK_WEIGHTS[self.shown]
+        drawn = random.choices(list(weights), list(weights.values()), k=random.randint(*self.turns))
+        questions = {question.text: question for task in drawn if (question := maker.make(task)) is not None}
+        asked = list(questions.values())
+        if not asked or random.random() < self.description:
+            described = maker.make("description")
+            assert described is not None
+            asked.insert(random.randint(0, len(asked)), described)
+        return asked
+
+    def _medium(self, scene: Scene, random: Random) -> Any:
+        is_encoded = random.random() < self.encoded
+        if self.shown == "picture":
+            quality = random.randint(45, 95)
+            return encode_picture(scene, image_format="JPEG" if is_encoded else "PNG", quality=quality)
+        if self.shown == "still":
+            pixels = draw_frame(scene, 0.0)
+            return _frames(scene, [_recompressed(pixels, random) if is_encoded else pixels], [0])
+        if is_encoded:
+            codec, container = random.choice(ENCODINGS)
+            return encode_clip(scene, codec=codec, container=container, crf=random.randint(18, 33))
+        shown = self.num_frames
+        if random.random() < self.fewer_frames:
+            shown = random.randint(3, self.num_frames - 1)
+        last = scene.num_frames - 1
+        indices = [int(last * step / (shown - 1)) for step in range(shown)]
+        return _frames(scene, [draw_frame(scene, index / last) for index in indices], indices)
+
+
+def _frames(scene: Scene, pixels: list[np.ndarray], indices: list[int]) -> Frames:
+    return Frames(
+        kind="video",
+        pixels=tuple(pixels),
+        source="moving shapes",
+        size=(scene.height, scene.width),
+        frame_indices=tuple(indices),
+        frame_times_s=tuple(index / scene.fps for index in indices),
+        num_source_frames=scene.num_frames,
+        fps=scene.fps,
+    )
+
+
+def _recompressed(pixels: np.ndarray, random: Random) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=random.randint(40, 95))
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def _conversation(questions: list[Question], kind: str, random: Random) -> tuple[Message, ...]:
+    messages: list[Message] = []
+    for question in questions:
+        content: list[dict[str, str]] = [{"type": "text", "text": _reworded(question.text, random)}]
+        if not messages:
+            content.insert(0, {"type": kind})
+        messages.append({"role": "user", "content": content})
+        messages.append({"role": "assistant", "content": question.answer})
+    return tuple(messages)
+
+
+def _reworded(text: str, random: Random) -> str:
+    """The question as people type it: sometimes in lower case, without its last mark, or after a few words."""
+    prefix = random.choice(PREFIXES)
+    if random.random() < 0.12:
+        text = text[0].lower() + text[1:]
+    if random.random() < 0.1:
+        text = text[:-1]
+    return prefix + text
