@@ -318,10 +318,11 @@ def test_frames_a_second_beyond_the_context_are_spread_evenly(session: Session) 
     long_clip = np.zeros((200, 28, 28, 3), dtype=np.uint8)
     frames = Frames(kind="video", pixels=tuple(long_clip), source="long", size=(28, 28), num_source_frames=200, fps=10)
     assert session.inspect(frames, fps=10)[0][0].warnings == ()  # as they are: nothing was left out
-    # One frame is what fits beside the text reserve in so small a context.
+    most = CONTEXT * 3 // 4 // TOKENS_PER_FRAME
     (inspected,) = session.inspect(long_clip, fps=25)
-    assert len(inspected[0].frame_indices) == 1
-    assert inspected[0].warnings == ("array has 200 frames at 25 a second; 1 spread evenly are used.",)
+    assert len(inspected[0].frame_indices) == most
+    assert inspected[0].warnings == (f"array has 200 frames at 25 a second; {most} spread evenly are used.",)
+    assert session.inspect(long_clip, fps=25, frames=5)[0][0].frame_indices == (0, 49, 99, 149, 199)
 
 
 # --- chat and conversation ---
@@ -435,6 +436,7 @@ def test_an_answer_without_text_is_no_turn(session: Session, clip: np.ndarray, m
         ("clip", "", {}, "The question is empty: expected some text."),
         ("clip", "  \n", {}, "The question is empty: expected some text."),
         ("clip", None, {}, "The question is of type NoneType: expected some text."),
+        ("empty", "What?", {}, "No media were given: expected at least one video or picture."),
         ("none", "What?", {}, "No media were given: expected at least one video or picture."),
         ("clip", "What?", {"frames": 0}, "frames is 0: expected a whole number of at least 1."),
         ("clip", "What?", {"max_new_tokens": -3}, "max_new_tokens is -3: expected a whole number of at least 1."),
@@ -448,7 +450,7 @@ def test_wrong_questions_and_options_are_refused(
 ) -> None:
     for call in (session.ask, session.stream):
         with pytest.raises(ArgumentError) as caught:
-            call([] if media == "none" else clip, question, **options)
+            call({"clip": clip, "empty": [], "none": None}[media], question, **options)
         assert str(caught.value).startswith(message)
         assert "\n" not in str(caught.value)
 

@@ -29,8 +29,8 @@ from videolm.stopwatch import Stopwatch
 
 BUNDLED_NAME = "videolm-mini"
 _SMALL_MODEL_BYTES = 200_000_000
-_TEXT_RESERVE = 512
-"""Tokens of the context left to text where the number of frames is ours to choose."""
+_MOST_VISUAL = 0.75
+"""Share of the context that frames may fill where their number is ours to choose."""
 
 Kind = Literal["auto", "image", "video"]
 Source = tuple[Any, Kind]
@@ -183,8 +183,9 @@ class Session:
         return Conversation(self._loaded, media, options, watch=watch)
 
     def _read(self, sources: Sequence[Source], options: MediaOptions, watch: Stopwatch) -> list[Medium]:
-        max_frames = (self._loaded.context_len - _TEXT_RESERVE) // self.processor.tokens.video.per_frame
-        sampling = options.sampling(self._loaded.sampling, max_frames=max(max_frames, 1))
+        most_tokens = self._loaded.context_len * _MOST_VISUAL
+        max_frames = max(1, int(most_tokens / self.processor.tokens.video.per_frame))
+        sampling = options.sampling(self._loaded.sampling, max_frames=max_frames)
         limits = options.media_limits()
 
         def prepare_frame(frame: np.ndarray) -> np.ndarray:
@@ -203,7 +204,7 @@ class Session:
 
 def _sources(media: Any) -> list[Source]:
     """One source or several; a list of nothing but pictures is the frames of one video."""
-    if not isinstance(media, list | tuple):
+    if not isinstance(media, list | tuple | None):
         return [(media, "auto")]
     if not media:
         raise ArgumentError(
