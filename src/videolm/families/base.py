@@ -13,6 +13,7 @@ from torch import Tensor
 from videolm.errors import ArgumentError, ConfigError
 from videolm.families.calling import CausalLMOutput, MediaArguments, run_forward
 from videolm.families.generating import generate_batch
+from videolm.families.hub import resolve
 from videolm.families.initialise import initialise
 from videolm.families.json_config import JsonConfig, read_json, write_json
 from videolm.media.sampling import FrameSampling
@@ -95,20 +96,21 @@ class FamilyModel(VideoLM):
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        name_or_path: str | Path,
         *,
         dtype: torch.dtype | str | None = None,
         torch_dtype: torch.dtype | str | None = None,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
     ) -> Self:
-        """Load a model from a local folder.
+        """Load a model.
 
         Args:
+            name_or_path: A local folder, or a hub name.
             dtype: Of the parameters; None or ``auto`` keeps what the files hold. ``torch_dtype`` is its old name.
             progress: Called with the tensors loaded so far and their number.
         """
-        folder = Path(folder)
+        folder = resolve(name_or_path)
         config = cls.family.config_class.from_pretrained(folder)
         wanted = read_dtype(dtype if dtype is not None else torch_dtype)
         model = cls._load(config, open_weights(folder), wanted, device, progress)

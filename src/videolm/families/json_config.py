@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 
 from videolm.errors import ConfigError, ModelNotFoundError
+from videolm.families.hub import resolve
 
 __all__ = ["JsonConfig", "Key", "anything", "flag", "number", "optional", "read_json", "whole", "word", "write_json"]
 
@@ -135,9 +136,9 @@ class JsonConfig:
         return cls(**copy.deepcopy(dict(values)))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **values: Any) -> Self:
-        """From ``config.json`` in a local folder; ``values`` replace what the file says."""
-        return cls.from_dict({**read_json(Path(folder) / "config.json"), **values})
+    def from_pretrained(cls, name_or_path: str | Path, **values: Any) -> Self:
+        """From ``config.json`` in a local folder or of a hub name; ``values`` replace what the file says."""
+        return cls.from_dict({**read_json(resolve(name_or_path) / "config.json"), **values})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``."""
