@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import bench_decode
 import bench_preprocess
 import numpy as np
@@ -12,6 +13,7 @@ import plans
 import pytest
 import reports
 import run
+from av.video.frame import PictureType
 from clips import Clip, make_clip
 from documentation_loop import read_frames
 from measuring import Sample, Timing, alternate, spread_text
@@ -30,6 +32,14 @@ def test_a_clip_is_made_once(cache: Path) -> None:
     assert make_clip(TINY, cache) == path
     assert path.stat().st_mtime_ns == made
     assert [entry.name for entry in cache.iterdir()] == [path.name]
+
+
+def test_clips_have_long_groups_of_pictures_and_b_frames(cache: Path) -> None:
+    with av.open(str(make_clip(TINY, cache))) as container:
+        types = [PictureType(frame.pict_type).name for frame in container.decode(video=0)]
+    assert len(types) == TINY.duration_s * TINY.fps
+    assert types.count("I") == 1
+    assert types.count("B") > 5
 
 
 @pytest.mark.parametrize("num_frames", [1, 4, 30])
