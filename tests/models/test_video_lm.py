@@ -291,17 +291,24 @@ def test_parameters_that_get_no_gradient_are_those_that_cannot_matter() -> None:
     assert all(name.startswith(("model.vision_tower.encoder.layers.2.", "model.vision_tower.post")) for name in idle)
 
 
-def test_a_batch_without_media_can_still_run_the_tower() -> None:
-    model = tiny_model()
-    expected = model.forward_packed(pack(TEXT))
-    model.always_encode_media = True
-    logits = model.forward_packed(pack(TEXT))
+@pytest.mark.parametrize("inputs", [TEXT, FIRST, prompt([1], picture(), [2])])
+def test_any_batch_can_be_made_to_use_every_parameter_without_effect(inputs: ModelInputs) -> None:
+    model = tiny_model(with_video(pool="conv"))
+    used_by_all_media = pack(prompt([1], picture(), clip(), [2]))
+    model.forward_packed(used_by_all_media).sum().backward()
+    expected_names = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    expected = model.forward_packed(pack(inputs))
+    model.zero_grad()
+    model.touch_all_parameters = True
+    logits = model.forward_packed(pack(inputs))
     logits.sum().backward()
-    gradient = model.model.vision_tower.embeddings.patch_embedding.weight.grad
 
     torch.testing.assert_close(logits, expected, rtol=0, atol=0)
-    assert gradient is not None
-    assert not gradient.any()
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == expected_names
+    if inputs is TEXT:
+        gradient = model.model.vision_tower.embeddings.patch_embedding.weight.grad
+        assert gradient is not None
+        assert not gradient.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -30,9 +30,9 @@ class VideoLM(nn.Module):
         self.config = config
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
-        self.always_encode_media = False
-        """Whether a packed batch without media still runs the tower (on a blank tile, without effect), so that all
-        processes of a distributed run make the same calls."""
+        self.touch_all_parameters = False
+        """Whether packed batches use every trained parameter whatever media they hold (without effect on the result):
+        all processes of a distributed run must make the same calls and exchange the same gradients."""
         self.tie_weights()
 
     @property
@@ -101,8 +101,8 @@ class VideoLM(nn.Module):
         embeds = self.embed(
             batch.input_ids.to(device), batch.visual_positions.to(device), self.encode_media(batch.media)
         )
-        if self.always_encode_media and not batch.media:
-            embeds = embeds + self._blank_tile()
+        if self.touch_all_parameters:
+            embeds = embeds + self._touch_all(has_media=bool(batch.media))
         plan = PackedPlan.of(batch.sequence_lengths, device=device)
         hidden = self.decode(embeds[None], position_ids=batch.position_ids.to(device)[None], plan=plan)[0]  # [T, D]
         if logits_positions is not None:
@@ -156,10 +156,17 @@ class VideoLM(nn.Module):
         embeds = self.model.language_model.embed_tokens(ids)
         return self.logits(self.decode(embeds, position_ids=position, plan=CausalPlan(), cache=cache)[0, -1])
 
-    def _blank_tile(self) -> Tensor:
-        """Zero, computed from one blank tile, so that every parameter on its way takes part."""
-        size = self.model.config.vision.image_size
-        pixels = torch.zeros(1, self.model.config.vision.num_channels, size, size)
-        num_tokens = self.tokens.video.count(1)
-        blank = VisualInput(kind="video", pixel_values=pixels, size=(size, size), num_tokens=num_tokens)
-        return self.encode_media([blank])[0].tokens.sum() * 0
+    def _touch_all(self, *, has_media: bool) -> Tensor:
+        """Zero, computed from the parameters that some batches would not use."""
+        touched = self.lm_head.weight.new_zeros(())
+        if self.model.image_newline is not None:
+            touched = touched + self.model.image_newline.sum()
+        if self.model.vision_resampler is not None:
+            touched = touched + sum(parameter.sum() for parameter in self.model.vision_resampler.parameters())
+        if not has_media:
+            vision = self.model.config.vision
+            size = (vision.image_size, vision.image_size)
+            pixels = torch.zeros(1, vision.num_channels, *size)
+            blank = VisualInput(kind="video", pixel_values=pixels, size=size, num_tokens=self.tokens.video.count(1))
+            touched = touched + self.encode_media([blank])[0].tokens.sum()
+        return touched * 0
