@@ -1,0 +1,215 @@
+"""The number of visual tokens against worked numbers, and against layouts written out token by token."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from videolm.errors import ArgumentError
+from videolm.visual_tokens import ImageTokens, VideoTokens
+
+PINPOINTS_336 = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+CLIP_336 = ImageTokens(grid=24, tile_size=336, pinpoints=PINPOINTS_336)
+PINPOINTS_384 = tuple((384 * first, 384 * second) for first in range(1, 7) for second in range(1, 7))
+ANYRES_MAX_9 = ImageTokens(
+    grid=27, tile_size=384, pinpoints=PINPOINTS_384, pinpoint_order="width_height", max_grid_tiles=9, round_unpad=False
+)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns", "count"),
+    [
+        (672, 672, 48, 48, 2928),
+        (480, 640, 36, 48, 2340),
+        (640, 480, 48, 36, 2352),
+        (720, 1280, 28, 48, 1948),
+        (1080, 1920, 28, 48, 1948),
+        (1920, 1080, 48, 28, 1968),
+        (427, 640, 32, 48, 2144),
+        (334, 500, 24, 36, 1464),
+        (336, 336, 24, 24, 1176),
+        (336, 1008, 24, 72, 2328),
+        (1008, 336, 72, 24, 2376),
+        (100, 1000, 8, 72, 1160),
+        (1, 1000, 0, 72, 576),
+    ],
+)
+def test_pictures_of_the_clip_families(height: int, width: int, rows: int, columns: int, count: int) -> None:
+    layout = CLIP_336.layout(height, width)
+    assert (layout.out_rows, layout.out_columns, layout.count) == (rows, columns, count)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "rows", "columns", "count"),
+    [
+        (384, 384, 27, 27, 1485),
+        (640, 480, 40, 54, 2929),
+        (1280, 720, 54, 96, 5967),
+        (1920, 1080, 60, 108, 7269),
+        (2304, 2304, 81, 81, 7371),
+    ],
+)
+def test_pictures_of_anyres_max_9(width: int, height: int, rows: int, columns: int, count: int) -> None:
+    layout = ANYRES_MAX_9.layout(height, width)
+    assert (layout.out_rows, layout.out_columns, layout.count) == (rows, columns, count)
+
+
+def test_the_order_of_a_pinpoint_pair_decides_ties() -> None:
+    by_height = ImageTokens(grid=24, tile_size=336, pinpoints=PINPOINTS_336)
+    by_width = ImageTokens(grid=24, tile_size=336, pinpoints=PINPOINTS_336, pinpoint_order="width_height")
+    assert (by_height.choose_resolution(142, 184), by_width.choose_resolution(142, 184)) == ((336, 672), (672, 336))
+    assert (by_height.count(142, 184), by_width.count(142, 184)) == (1368, 1026)
+
+
+@pytest.mark.parametrize(("size", "rounded", "truncated"), [((110, 352), 1360, 1262), ((396, 704), 1948, 1850)])
+def test_unpadding_with_and_without_rounding(size: tuple[int, int], rounded: int, truncated: int) -> None:
+    raw = ImageTokens(grid=24, tile_size=336, pinpoints=PINPOINTS_336, round_unpad=False)
+    assert (CLIP_336.count(*size), raw.count(*size)) == (rounded, truncated)
+
+
+@pytest.mark.parametrize(
+    ("newline", "keep_class_token", "count"),
+    [(True, False, 730), (False, False, 729), (False, True, 730), (True, True, 731)],
+)
+def test_a_picture_of_one_tile(newline: bool, keep_class_token: bool, count: int) -> None:
+    tokens = ImageTokens(grid=27, tile_size=384, newline=newline, keep_class_token=keep_class_token)
+    assert (tokens.count(100, 900), tokens.layout(100, 900).num_tiles) == (count, 1)
+
+
+def test_pictures_of_video_llava() -> None:
+    assert ImageTokens(grid=16, tile_size=224, newline=False).count(480, 640) == 256
+
+
+@pytest.mark.parametrize(("num_frames", "count"), [(8, 1152), (16, 2304), (32, 4608), (56, 8064), (64, 9216)])
+def test_videos_of_llava_next_video(num_frames: int, count: int) -> None:
+    assert VideoTokens(grid=24).count(num_frames) == count
+
+
+@pytest.mark.parametrize(("grid", "stride", "per_frame"), [(24, 4, 36), (24, 1, 576), (16, 2, 64), (27, 2, 169)])
+def test_strides_floor(grid: int, stride: int, per_frame: int) -> None:
+    assert VideoTokens(grid=grid, stride=stride).per_frame == per_frame
+
+
+@pytest.mark.parametrize(
+    ("pool", "newline", "count"),
+    [
+        ("average", "grid", 11_648),
+        ("average", "frame", 10_880),
+        ("average", "one_token", 10_817),
+        ("average", "none", 10_816),
+        ("bilinear", "grid", 13_440),
+        ("bilinear", "frame", 12_608),
+        ("bilinear", "one_token", 12_545),
+        ("bilinear", "none", 12_544),
+    ],
+)
+def test_64_frames_of_llava_video(pool: str, newline: str, count: int) -> None:
+    assert VideoTokens(grid=27, pool=pool, newline=newline).count(64) == count
+
+
+def test_110_frames_of_llava_video() -> None:
+    assert VideoTokens(grid=27, newline="grid").count(110) == 20_020
+
+
+def test_videos_of_video_llava() -> None:
+    tokens = VideoTokens(grid=16, pool=None, keep_class_token=True)
+    assert (tokens.per_frame, tokens.count(8)) == (257, 2056)
+
+
+@given(
+    grid=st.integers(1, 30),
+    stride=st.integers(1, 5),
+    pool=st.sampled_from([None, "average", "max", "conv", "bilinear"]),
+    newline=st.sampled_from(["none", "grid", "frame", "one_token"]),
+    num_frames=st.integers(0, 5),
+)
+def test_a_videos_count_is_its_length_written_out(
+    grid: int, stride: int, pool: str | None, newline: str, num_frames: int
+) -> None:
+    tokens = VideoTokens(grid=grid, stride=stride, pool=pool, newline=newline)
+    step = 1 if pool is None else stride
+    last = grid if pool in (None, "bilinear") else grid - step + 1  # a window that does not fit is dropped
+    starts = range(0, last, step)
+    written = []
+    for frame in range(num_frames):
+        for row in starts:
+            written += [(frame, row, column) for column in starts]
+            written += ["newline"] * (newline == "grid")
+        written += ["newline"] * (newline == "frame")
+    written += ["newline"] * (newline == "one_token")
+    assert tokens.count(num_frames) == len(written)
+
+
+@settings(max_examples=200)
+@given(
+    height=st.integers(1, 2000),
+    width=st.integers(1, 2000),
+    grid=st.integers(1, 28),
+    order=st.sampled_from(["height_width", "width_height"]),
+    newline=st.booleans(),
+)
+def test_a_pictures_count_is_its_map_without_padding_written_out(
+    height: int, width: int, grid: int, order: str, newline: bool
+) -> None:
+    tokens = ImageTokens(
+        grid=grid, tile_size=14 * grid, pinpoints=pinpoints(grid), pinpoint_order=order, newline=newline
+    )
+    layout = tokens.layout(height, width)
+    map_rows, map_columns = layout.tile_rows * grid, layout.tile_columns * grid
+    written: list[object] = [("base", i) for i in range(grid * grid)]
+    for row in range(map_rows)[layout.top : layout.top + layout.rows]:
+        kept = range(map_columns)[layout.left : layout.left + layout.columns]
+        written += [(row, column) for column in kept]
+        written += ["newline"] * newline
+    assert len(written) == layout.count == tokens.count(height, width)
+    assert layout.num_tiles == 1 + layout.tile_rows * layout.tile_columns
+    # What is cut away is the same on both sides, and only along one axis.
+    assert (map_rows - layout.rows, map_columns - layout.columns) == (2 * layout.top, 2 * layout.left)
+    assert 0 in (layout.top, layout.left)
+
+
+def pinpoints(grid: int) -> tuple[tuple[int, int], ...]:
+    side = 14 * grid
+    return ((side, 2 * side), (2 * side, side), (2 * side, 2 * side), (3 * side, side), (side, 3 * side))
+
+
+@settings(max_examples=200)
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
+def test_a_shrunk_map_holds_about_its_limit(height: int, width: int) -> None:
+    layout = ANYRES_MAX_9.layout(height, width)
+    assume(layout.rows and layout.columns)
+    assert layout.out_rows * layout.out_columns <= 1.1**2 * 9 * 27**2
+    if layout.rows * layout.columns <= 9 * 27**2:
+        assert (layout.out_rows, layout.out_columns) == (layout.rows, layout.columns)
+
+
+@settings(max_examples=200)
+@given(height=st.integers(1, 2000), width=st.integers(1, 2000))
+def test_counts_and_resolutions_are_those_of_transformers(height: int, width: int) -> None:
+    from transformers.image_processing_utils import select_best_resolution
+    from transformers.models.llava_next_video.processing_llava_next_video import LlavaNextVideoProcessor
+
+    best = tuple(select_best_resolution([height, width], [list(pair) for pair in PINPOINTS_336]))
+    assert CLIP_336.choose_resolution(height, width) == best
+    unpadded, newlines = LlavaNextVideoProcessor._get_unpadded_features(
+        None, height, width, 24, 24, best[0] // 336, best[1] // 336
+    )
+    assert CLIP_336.count(height, width) == unpadded + newlines + 576
+
+
+@pytest.mark.parametrize("settings", [{"grid": 0}, {"grid": 24, "stride": 0}, {"grid": 24, "keep_class_token": True}])
+def test_impossible_videos_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ArgumentError):
+        VideoTokens(**settings)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5)])
+def test_pictures_without_area_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ArgumentError, match="has no tokens"):
+        CLIP_336.count(*size)
+
+
+def test_choosing_without_pinpoints_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="image_grid_pinpoints is empty"):
+        ImageTokens(grid=16, tile_size=224).choose_resolution(10, 10)
