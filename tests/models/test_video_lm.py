@@ -299,7 +299,7 @@ def test_any_batch_can_be_made_to_use_every_parameter_without_effect(inputs: Mod
     expected_names = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     expected = model.forward_packed(pack(inputs))
     model.zero_grad()
-    model.touch_all_parameters = True
+    model.always_encode_media = True
     logits = model.forward_packed(pack(inputs))
     logits.sum().backward()
 

@@ -30,7 +30,7 @@ class VideoLM(nn.Module):
         self.config = config
         self.model = Backbone(config)
         self.lm_head = nn.Linear(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
-        self.touch_all_parameters = False
+        self.always_encode_media = False
         """Whether packed batches use every trained parameter whatever media they hold (without effect on the result):
         all processes of a distributed run must make the same calls and exchange the same gradients."""
         self.tie_weights()
@@ -101,7 +101,7 @@ class VideoLM(nn.Module):
         embeds = self.embed(
             batch.input_ids.to(device), batch.visual_positions.to(device), self.encode_media(batch.media)
         )
-        if self.touch_all_parameters:
+        if self.always_encode_media:
             embeds = embeds + self._touch_all(has_media=bool(batch.media))
         plan = PackedPlan.of(batch.sequence_lengths, device=device)
         hidden = self.decode(embeds[None], position_ids=batch.position_ids.to(device)[None], plan=plan)[0]  # [T, D]
