@@ -58,8 +58,8 @@ CHAT_TEMPLATE = """\
 def train_tokenizer() -> Tokenizer:
     """A byte-level BPE of the world's language: any text can be written, the world's words are short."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=960,
         min_frequency=2,
@@ -136,7 +136,7 @@ def write_start(folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer()
-    special = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+    special = {token: tokenizer.get_vocab()[token] for token in SPECIAL_TOKENS}
     vocab_size = -(-tokenizer.get_vocab_size() // 64) * 64
     pixels = {
         "do_resize": True,

@@ -27,7 +27,8 @@ TASK_WEIGHTS: Mapping[Shown, Mapping[Task, float]] = {
         "when": 2, "unknown": 0.3,
     },
     "picture": {
-        "colour": 1, "shape": 1.2, "place": 0.7, "count": 1, "presence": 1.2, "relation": 1.2, "text": 3, "unknown": 0.3,
+        "colour": 1, "shape": 1.2, "place": 0.7, "count": 1, "presence": 1.2, "relation": 1.2, "text": 3,
+        "unknown": 0.3,
     },
     "still": {
         "colour": 1.2, "shape": 1.5, "place": 1.5, "count": 1, "presence": 1.2, "relation": 1, "unknown": 0.2,

@@ -110,12 +110,12 @@ def _outline(kind: str) -> tuple[Point, ...]:
         return tuple((reach * math.sin(a), -reach * math.cos(a)) for reach, a in corners)
     assert kind == "cross", kind
     arm = 0.3
-    quarter = ((arm, -1.0), (arm, -arm), (1.0, -arm))
-    corners_out = [*quarter]
-    for _ in range(3):
-        quarter = tuple((-b, a) for a, b in quarter)
-        corners_out.extend(quarter)
-    return tuple(corners_out)
+    quarter: list[Point] = [(arm, -1.0), (arm, -arm), (1.0, -arm)]
+    turned: list[Point] = []
+    for _ in range(4):
+        turned.extend(quarter)
+        quarter = [(-b, a) for a, b in quarter]
+    return tuple(turned)
 
 
 @lru_cache(maxsize=64)
