@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["Deadline", "check_duration", "check_pixels", "demux", "open_video"]
+__all__ = ["Deadline", "check_duration", "check_pixels", "demux", "keeps_display_times", "open_video"]
 
 # Demuxers by FFmpeg's names. None of them follows a reference to another file or host.
 VIDEO_FORMATS = (
@@ -83,7 +83,18 @@ def demux(container: InputContainer, stream: VideoStream, deadline: Deadline) ->
                     yield packet
             return
         except (FFmpegError, OSError):
+            deadline.check()
             yield None
+
+
+def keeps_display_times(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the container stores when frames are shown, not only in which order they are decoded.
+
+    AVI does not, nor does Matroska for streams taken over from AVI, which keep their four-letter code.
+    """
+    if container.format.name.startswith("matroska"):
+        return not stream.codec_context.codec_tag.strip("\0")
+    return container.format.name != "avi"
 
 
 def check_pixels(width: int, height: int, name: str, limits: MediaLimits) -> None:

@@ -7,11 +7,12 @@ everything is decoded in one pass on one thread, with bad packets skipped and co
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from videolm.contracts import Frames
 from videolm.errors import MediaError, MediaLimitError
-from videolm.media.container import Deadline, check_duration, demux, open_video
+from videolm.media.container import Deadline, check_duration, demux, keeps_display_times, open_video
 from videolm.media.frame_choice import choose_frames, warn_of_few_frames
 from videolm.media.frame_collector import FrameCollector, OnFrame
 from videolm.media.limits import MediaLimits
@@ -21,6 +22,7 @@ from videolm.media.seeking import IndexUnusableError, SeekingReader
 from videolm.media.sequential import Pass, decode_everything
 from videolm.media.source import OpenedSource
 from videolm.media.timeline import make_timeline
+from videolm.media.truncation import num_missing_frames
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -70,8 +72,10 @@ def _decode_by_index(
     name, limits = source.name, collector.limits
     with open_video(source, limits) as (container, stream):
         _read_index(container, stream, index, collector)
+        # A decoder that reorders contradicts time stamps that do not: they were made up from the order in the file.
+        is_made_up = index.is_in_file_order and stream.codec_context.has_b_frames
         order = index.display_order()
-        if order is None:
+        if not order or (is_made_up and not keeps_display_times(container, stream)):
             raise IndexUnusableError
         pts = [index.pts[position] for position in order]
         timeline = make_timeline(pts, stream.time_base, stream.average_rate, index.last_duration)
@@ -83,7 +87,7 @@ def _decode_by_index(
             collector.add(index_of[position], frame)
         if not collector.has_all(indices):
             raise IndexUnusableError
-        num_bad_frames = index.num_damaged + _num_missing(container, stream, index)
+    num_bad_frames = index.num_unreadable + index.num_missing
     return indices, Pass(num_frames=len(order), num_bad_frames=num_bad_frames, timeline=timeline)
 
 
@@ -106,14 +110,14 @@ def _decode_by_passes(
     if indices != guess:
         collector.clear()
         result = decode_everything(source, indices, collector)
-    return indices, result
+    return indices, replace(result, num_bad_frames=result.num_bad_frames + index.num_missing)
 
 
 def _read_index(container: InputContainer, stream: VideoStream, index: PacketIndex, collector: FrameCollector) -> None:
     codec = stream.codec_context.name
     for packet in demux(container, stream, collector.deadline):
         if packet is None:
-            index.num_damaged += 1
+            index.num_unreadable += 1
             continue
         index.add(packet, codec)
         if len(index) > collector.limits.max_packets:
@@ -121,13 +125,7 @@ def _read_index(container: InputContainer, stream: VideoStream, index: PacketInd
                 f"{collector.name} has more than {collector.limits.max_packets} packets. Expected at most max_packets. "
                 "Cut it into shorter parts, or raise max_packets."
             )
-
-
-def _num_missing(container: InputContainer, stream: VideoStream, index: PacketIndex) -> int:
-    """Frames that an MP4's table lists beyond the end of a truncated file."""
-    if not container.format.name.startswith("mov"):
-        return 0
-    return max(0, len(stream.index_entries) - len(index))
+    index.num_missing = num_missing_frames(container, stream, index)
 
 
 def _warn_of_damage(result: Pass, name: str) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def _from_picture_file(
     opened: OpenedSource, sampling: FrameSampling, on_frame: OnFrame | None, kind: str, limits: MediaLimits
 ) -> Frames:
     with open_picture(opened, limits) as image:
-        if num_animation_frames(image) == 1 or kind == "image":
+        if num_animation_frames(image, opened.name) == 1 or kind == "image":
             return _from_picture(load_picture(image, opened.name, limits), sampling, on_frame, kind, limits)
         if image.format != "GIF":
             return decode_animation(image, opened.name, sampling=sampling, limits=limits, on_frame=on_frame)

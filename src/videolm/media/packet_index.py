@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from videolm.media.hidden_frames import shows_no_frame
@@ -48,8 +49,10 @@ class PacketIndex:
     is_shown: list[bool] = field(default_factory=list)
     position_of: dict[int | None, int] = field(default_factory=dict)
     """File position by presentation time."""
-    num_damaged: int = 0
-    """Places that could not be read, and packets that are cut short."""
+    num_unreadable: int = 0
+    """Places that the demuxer could not read."""
+    num_missing: int = 0
+    """Packets that the container promises beyond the end of a truncated file."""
     last_duration: int = 0
     """Of the last packet read, in the stream's time base; 0 where unknown."""
 
@@ -61,7 +64,6 @@ class PacketIndex:
         self.pts.append(packet.pts)
         self.is_key.append(packet.is_keyframe)
         self.is_shown.append(not packet.is_discard and not shows_no_frame(packet, codec))
-        self.num_damaged += packet.is_corrupt
         self.last_duration = packet.duration or self.last_duration
 
     def __len__(self) -> int:
@@ -71,6 +73,11 @@ class PacketIndex:
     def num_frames(self) -> int:
         """How many packets are shown."""
         return sum(self.is_shown)
+
+    @property
+    def is_in_file_order(self) -> bool:
+        """Whether frames are shown in the order of the file, by their time stamps."""
+        return all(a is not None and b is not None and a < b for a, b in pairwise(self.pts))
 
     def display_order(self) -> list[int] | None:
         """File position of each frame in display order; None where time stamps cannot tell it.

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IndexUnusableError", "SeekingReader"]
 
-# Decoders that can leave out frames to which no other refers; the others gain nothing from being asked.
-SKIPPING_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"})
+# Decoders that can leave out frames to which no other refers. VP9 and AV1 decoders gain nothing from being asked, and
+# a VP8 frame may hand on its segment map even where its picture is not referred to.
+SKIPPING_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 SEEK_EARLIER_S = (0.0, 0.5, 2.0, 8.0, 32.0)
 
 
@@ -55,7 +56,7 @@ class SeekingReader:
         packets = self._packets_from(run.start)
         for position in range(run.start, run.stop):
             packet = next(packets, None)
-            if packet is None or packet.pts != self.index.pts[position]:
+            if packet is None or packet.is_corrupt or packet.pts != self.index.pts[position]:
                 raise IndexUnusableError
             if can_skip:
                 context.skip_frame = "DEFAULT" if packet.pts in position_of else "NONREF"

@@ -15,6 +15,7 @@ from videolm.media.timeline import Timeline, make_timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -27,7 +28,7 @@ class Pass:
 
     num_frames: int
     num_bad_frames: int
-    """Packets that could not be read or decoded, and frames that the decoder calls damaged."""
+    """Packets that could not be read or decoded, and frames that were cut short or painted over."""
     timeline: Timeline
 
 
@@ -39,29 +40,48 @@ def decode_everything(source: OpenedSource, wanted: Iterable[int], collector: Fr
     """
     positions = set(wanted)
     pts: list[int | None] = []
-    num_bad_frames = 0
+    damage = _Damage()
     with open_video(source, collector.limits) as (container, stream):
-        for frame in _all_frames(container, stream, collector.deadline):
-            if frame is None or frame.is_corrupt:
-                num_bad_frames += 1
-            if frame is None:
-                continue
+        for frame in _all_frames(container, stream, damage, collector.deadline):
             if len(pts) in positions:
                 collector.add(len(pts), frame)
             pts.append(frame.pts)
         timeline = make_timeline(pts, stream.time_base, stream.average_rate)
-    return Pass(num_frames=len(pts), num_bad_frames=num_bad_frames, timeline=timeline)
+    return Pass(num_frames=len(pts), num_bad_frames=damage.num_frames, timeline=timeline)
 
 
-def _all_frames(container: InputContainer, stream: VideoStream, deadline: Deadline) -> Iterator[VideoFrame | None]:
-    """Every frame in the order of the decoder; None stands for a packet that gave an error."""
+@dataclass
+class _Damage:
+    """What went wrong in one pass; filled as the frames come out."""
+
+    num_lost: int = 0
+    num_cut_short: int = 0
+    num_painted_over: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """A frame cut short is painted over too, by the decoders that tell."""
+        return self.num_lost + max(self.num_cut_short, self.num_painted_over)
+
+
+def _all_frames(
+    container: InputContainer, stream: VideoStream, damage: _Damage, deadline: Deadline
+) -> Iterator[VideoFrame]:
+    """Every frame in the order of the decoder."""
     for packet in demux(container, stream, deadline):
-        try:
-            frames: list[VideoFrame] | list[None] = [None] if packet is None else packet.decode()
-        except FFmpegError:
-            frames = [None]
-        yield from frames
+        if packet is None:
+            damage.num_lost += 1
+        else:
+            yield from _decode(stream, packet, damage)
+    yield from _decode(stream, None, damage)
+
+
+def _decode(stream: VideoStream, packet: Packet[VideoStream] | None, damage: _Damage) -> list[VideoFrame]:
     try:
-        yield from stream.codec_context.decode(None)
+        frames = stream.codec_context.decode(packet)
     except FFmpegError:
-        return
+        damage.num_lost += packet is not None
+        return []
+    damage.num_cut_short += packet is not None and packet.is_corrupt
+    damage.num_painted_over += sum(frame.is_corrupt for frame in frames)
+    return frames
