@@ -75,6 +75,12 @@ def test_text_that_spells_bos_gets_no_second_one(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("<s>USER:").count(tokenizer.bos_token_id) == 1
 
 
+def test_bos_typed_by_a_person_is_no_bos(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode_rendered("<s>USER:", [(0, 8)])
+    assert (ids[0], ids.count(tokenizer.bos_token_id)) == (tokenizer.bos_token_id, 1)
+    assert tokenizer.decode(ids).endswith("<s>USER:")
+
+
 def test_split_at_keeps_tokens_apart_and_adds_no_space(tokenizer: Tokenizer) -> None:
     text = "USER: circle"
     ids = tokenizer.encode_rendered(text, [], split_at=[8])

@@ -116,9 +116,10 @@ def _check_text(where: str, text: str) -> str:
 
 def _check_content(where: str, role: str, parts: list[dict[str, str]], media: list[MediaPart]) -> None:
     if media and role != "user":
+        article = "an" if media[0].kind == "image" else "a"
         raise ProcessingError(
-            f"{where} ({role}) holds a {media[0].kind}: pictures and videos are expected in messages of the user. "
-            "Move it there."
+            f"{where} ({role}) holds {article} {media[0].kind}: pictures and videos are expected in messages of the "
+            "user. Move it there."
         )
     if not any(part.get("text", "").strip() for part in parts):
         what = "The question is empty" if role == "user" else f"{where} ({role}) is empty"

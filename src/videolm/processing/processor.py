@@ -21,6 +21,8 @@ from videolm.processing.prompt import IGNORED, encode_for_learning, encode_promp
 from videolm.processing.tokenizer import Tokenizer
 from videolm.visual_tokens import VisualTokens
 
+_KINDS: tuple[MediaKind, ...] = ("image", "video")
+
 __all__ = ["Processor"]
 
 
@@ -170,13 +172,13 @@ class Processor:
                 f"The prompts have {len(lengths)} different lengths: equal ones are expected without padding. "
                 "Pass padding=True."
             )
-        tokenizer = self.tokenizer
-        return collate(
-            rows,
-            pad_token_id=next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0),
-            padding_side=tokenizer.padding_side,
-            pad_to=max_length if padding == "max_length" and max_length else 0,
-        )
+        pad_to = max_length if padding == "max_length" and max_length else 0
+        return collate(rows, pad_token_id=self._padding_id(), padding_side=self.tokenizer.padding_side, pad_to=pad_to)
+
+    def _padding_id(self) -> int:
+        """Masked, so any token does; the tokenizer's own if it has one."""
+        own = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((token_id for token_id in own if token_id is not None), 0)
 
     def _rows(self, texts: Sequence[str], media: Sequence[VisualInput]) -> list[ModelInputs]:
         if not texts:
@@ -242,10 +244,10 @@ class Processor:
     def _placeholder_kinds(self) -> dict[int, MediaKind]:
         """By the tokenizer's id."""
         kinds: dict[int, MediaKind] = {}
-        for token, kind in ((self.image_token, "image"), (self.video_token, "video")):
+        for token, kind in zip((self.image_token, self.video_token), _KINDS, strict=True):
             token_id = self.tokenizer.token_to_id(token)
             assert token_id is not None  # added on construction
-            kinds[token_id] = "image" if kind == "image" else "video"
+            kinds[token_id] = kind
         return kinds
 
     def _expand(
@@ -254,7 +256,7 @@ class Processor:
         """Put each medium's number of placeholders where one stands; media of one kind keep their order."""
         kinds = self._placeholder_kinds()
         self._check_counts([kinds[i] for i in ids if i in kinds], [medium.kind for medium in media])
-        waiting = {kind: iter([medium for medium in media if medium.kind == kind]) for kind in ("image", "video")}
+        waiting = {kind: iter([medium for medium in media if medium.kind == kind]) for kind in _KINDS}
         expanded: list[int] = []
         expanded_labels: list[int] = []
         ordered: list[VisualInput] = []
@@ -280,5 +282,5 @@ class Processor:
 
 def _count(kinds: Sequence[str]) -> str:
     """For people: ``1 image and 2 videos``; ``no media``."""
-    counts = [(kinds.count(kind), kind) for kind in ("image", "video") if kind in kinds]
+    counts = [(kinds.count(kind), kind) for kind in _KINDS if kind in kinds]
     return " and ".join(f"{number} {kind}{'s' * (number > 1)}" for number, kind in counts) or "no media"

@@ -73,7 +73,7 @@ class Tokenizer:
         return cls(backend, config)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer, (self._backend, self._config)
+        return Tokenizer, (self._backend, {**self._config, "padding_side": self.padding_side})
 
     def __len__(self) -> int:
         return self.size
@@ -143,7 +143,7 @@ class Tokenizer:
         """
         if not special:
             return self._encode_plain(text, "start")
-        return self._before(text) + list(self._backend.encode(text, add_special_tokens=False).ids)
+        return self._before(self.special_strings(text)) + list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def encode_rendered(self, text: str, foreign: Sequence[Span], *, split_at: Sequence[int] = ()) -> list[int]:
         """Token ids of a rendered prompt whose ``foreign`` parts were written by people.
@@ -159,12 +159,12 @@ class Tokenizer:
         if not split_at and own == self.special_strings(text):
             ids = list(self._backend.encode(text, add_special_tokens=False).ids)
             if [i for i in ids if i in self._special_ids] == [self._id(t) for _, _, t in own if t != self.unk_token]:
-                return self._before(text) + ids
-        return self._before(text) + self._encode_pieces(text, own, split_at)
+                return self._before(own) + ids
+        return self._before(own) + self._encode_pieces(text, own, split_at)
 
-    def _before(self, text: str) -> list[int]:
-        """BOS, unless the text spells it itself."""
-        starts_with_bos = self.bos_token is not None and text.startswith(self.bos_token)
+    def _before(self, special: Sequence[tuple[int, int, str]]) -> list[int]:
+        """BOS, unless it is the text's first special token and stands at its start."""
+        starts_with_bos = bool(special) and special[0][0] == 0 and special[0][2] == self.bos_token
         return [] if starts_with_bos else list(self._prefix)
 
     def _own_special_strings(self, text: str, foreign: Sequence[Span]) -> list[tuple[int, int, str]]:
