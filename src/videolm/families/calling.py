@@ -122,12 +122,15 @@ def run_forward(
     if (input_ids is None) == (inputs_embeds is None):
         raise ArgumentError("forward takes either input_ids or inputs_embeds: pass exactly one of them.")
     features: tuple[Features, ...] = ()
-    if input_ids is not None:
+    num_past = cache.length if cache is not None else 0
+    if input_ids is not None and num_past and not images and not clips:
+        # Tokens that the model wrote: it may write a placeholder's id, which then is a word like any other.
+        inputs_embeds = model.embed(input_ids.to(model.device), input_ids.new_empty(0), ())
+    elif input_ids is not None:
         inputs_embeds, features = _embed(model, input_ids.to(model.device), images, clips)
     elif images or clips:
         raise ArgumentError("Pixels came with inputs_embeds, which show no placeholders: pass input_ids instead.")
     assert inputs_embeds is not None
-    num_past = cache.length if cache is not None else 0
     length = inputs_embeds.shape[1]
     mask = _checked_mask(attention_mask, inputs_embeds, num_past)
     if position_ids is None:

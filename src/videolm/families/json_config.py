@@ -104,7 +104,7 @@ class JsonConfig:
 
     def _read_dtype(self, value: Any) -> torch.dtype | None:
         found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
-        if found is not None and not isinstance(found, torch.dtype):
+        if value is not None and not isinstance(found, torch.dtype):
             raise self.wrong("dtype", value, "float32, bfloat16, float16 or null")
         return found
 

@@ -89,6 +89,9 @@ class LlavaNextVideoConfig(FamilyConfig):
     def settings(self) -> VideoLMConfig:
         """What the model is built from."""
         layers = self.vision_feature_layer
+        channels, width = getattr(self, "spatial_pool_out_channels", None), self.vision_config.hidden_size
+        if self.spatial_pool_mode == "conv" and channels not in (None, width):
+            raise self.wrong("spatial_pool_out_channels", channels, f"{width}, what the projector takes")
         return VideoLMConfig(
             vision=vision_settings(self.vision_config),
             decoder=decoder_settings(self.text_config),
