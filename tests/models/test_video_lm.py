@@ -345,3 +345,13 @@ def test_all_plans_agree_on_one_sequence() -> None:
 
     torch.testing.assert_close(first, second)
     torch.testing.assert_close(first, third)
+
+
+@torch.no_grad()
+def test_shapes_can_be_followed_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        model = VideoLM(CONFIG)
+    features = model.encode_media([clip(3), picture()])
+
+    assert [feature.tokens.shape for feature in features] == [(12, 24), (picture().num_tokens, 24)]
+    assert model.forward_packed(pack(FIRST, TEXT)).shape == (len(FIRST.input_ids) + len(TEXT.input_ids), 60)

@@ -101,7 +101,7 @@ class Backbone(nn.Module):
 
     def _encode_tiles(self, pixels: Tensor, num_image_tiles: int, parts: tuple[list[Tensor], list[Tensor]]) -> None:
         """Encode one batch of tiles, of which the first ``num_image_tiles`` are of pictures, into ``parts``."""
-        weight = self.multi_modal_projector.linear_1.weight
+        weight = self.vision_tower.embeddings.patch_embedding.weight
         states = self.vision_tower(pixels.to(weight.device, weight.dtype), self.config.feature_indices)
         split = min(max(num_image_tiles, 0), len(pixels))
         if split:
@@ -128,7 +128,7 @@ class Backbone(nn.Module):
         return lay_out_image(features, self.config.tokens.image.layout(*medium.size), self.image_newline)
 
     def _tiles_per_batch(self, num_tiles: int) -> int:
-        weight = self.multi_modal_projector.linear_1.weight
+        weight = self.vision_tower.embeddings.patch_embedding.weight
         if torch.is_grad_enabled() or weight.device.type != "cpu":
             return num_tiles
         vision = self.config.vision

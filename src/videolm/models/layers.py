@@ -16,7 +16,9 @@ __all__ = ["LayerNorm", "RMSNorm", "activation", "compute_dtype"]
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """The dtype a linear layer will use for ``tensor``: the autocast dtype where autocast is on."""
     kind = tensor.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return tensor.dtype
+    return torch.get_autocast_dtype(kind)
 
 
 class LayerNorm(nn.LayerNorm):

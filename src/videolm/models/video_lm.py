@@ -43,12 +43,12 @@ class VideoLM(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.lm_head.weight.device
+        return self.model.language_model.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the parameters are."""
-        return self.lm_head.weight.dtype
+        """What the decoder computes in; its norms keep it when linear layers are stored in fewer bits."""
+        return self.model.language_model.norm.weight.dtype
 
     def tie_weights(self) -> None:
         """Make the head the embedding table again, where the configuration says so (after moving off ``meta``)."""
@@ -126,27 +126,11 @@ class VideoLM(nn.Module):
             raise ProcessingError("The prompt has no tokens: a model needs at least one. Write a question.")
         cache.truncate(min(cache.length, num_tokens - 1))
         start = cache.length
-        spans = [
-            (first, first + medium.num_tokens) for first, medium in zip(inputs.media_starts, inputs.media, strict=True)
-        ]
-        needed = [index for index, (_, end) in enumerate(spans) if end > start]
-        if features is None:
-            encoded = self.encode_media([inputs.media[index] for index in needed])
-        else:
-            encoded = tuple(features[index] for index in needed)
-        device = self.device
-        rows, positions = [], []
-        for (first, end), feature in zip((spans[index] for index in needed), encoded, strict=True):
-            rows.append(Features(tokens=feature.tokens[max(start - first, 0) :]))
-            positions.append(torch.arange(max(first, start) - start, end - start, device=device))
-        ids = torch.tensor(inputs.input_ids[start:], device=device)
-        where = torch.cat(positions) if positions else ids.new_empty(0)
-        embeds = self.embed(ids, where, rows)[None]  # [1, S, D]
-        plan = CausalPlan.of(len(ids), start, device=device)
-        hidden = self.decode(
-            embeds, position_ids=torch.arange(start, num_tokens, device=device)[None], plan=plan, cache=cache
-        )
-        return self.logits(hidden[0, -1])
+        ids = torch.tensor(inputs.input_ids[start:], device=self.device)
+        embeds = self.embed(ids, *self._remaining_features(inputs, start, features))[None]  # [1, S, D]
+        position_ids = torch.arange(start, num_tokens, device=self.device)[None]
+        plan = CausalPlan.of(len(ids), start, device=self.device)
+        return self.logits(self.decode(embeds, position_ids=position_ids, plan=plan, cache=cache)[0, -1])
 
     @torch.inference_mode()
     def step(self, token_id: int, cache: KVCache) -> Tensor:
@@ -156,9 +140,26 @@ class VideoLM(nn.Module):
         embeds = self.model.language_model.embed_tokens(ids)
         return self.logits(self.decode(embeds, position_ids=position, plan=CausalPlan(), cache=cache)[0, -1])
 
+    def _remaining_features(
+        self, inputs: ModelInputs, start: int, features: Sequence[Features] | None
+    ) -> tuple[Tensor, list[Features]]:
+        """Positions, counted from ``start``, and rows of the media that do not end before it."""
+        ends = [first + medium.num_tokens for first, medium in zip(inputs.media_starts, inputs.media, strict=True)]
+        needed = [index for index, end in enumerate(ends) if end > start]
+        if features is None:
+            encoded = self.encode_media([inputs.media[index] for index in needed])
+        else:
+            encoded = tuple(features[index] for index in needed)
+        positions, rows = [torch.empty(0, dtype=torch.long)], []
+        for index, feature in zip(needed, encoded, strict=True):
+            first = max(inputs.media_starts[index], start)
+            positions.append(torch.arange(first - start, ends[index] - start))
+            rows.append(Features(tokens=feature.tokens[first - inputs.media_starts[index] :]))
+        return torch.cat(positions).to(self.device), rows
+
     def _touch_all(self, *, has_media: bool) -> Tensor:
         """Zero, computed from the parameters that some batches would not use."""
-        touched = self.lm_head.weight.new_zeros(())
+        touched = self.model.language_model.norm.weight.new_zeros(())
         if self.model.image_newline is not None:
             touched = touched + self.model.image_newline.sum()
         if self.model.vision_resampler is not None:
