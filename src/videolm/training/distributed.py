@@ -19,6 +19,8 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    ends_with_run: bool = False
+    """Whether the group was made for the run, rather than by whoever called."""
 
     @property
     def is_first(self) -> bool:
@@ -51,7 +53,7 @@ class Processes:
             dist.barrier()
 
     def close(self) -> None:
-        if self.count > 1:
+        if self.ends_with_run:
             dist.destroy_process_group()
 
 
@@ -63,11 +65,12 @@ def _reduced(values: Tensor, operation: Any) -> Tensor:
 
 
 def start_processes(device: torch.device) -> Processes:
-    """The processes that ``torchrun`` started, or this one alone."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    """The processes that ``torchrun`` started, the group that is there already, or this process alone."""
+    if dist.is_initialized():
+        return Processes(rank=dist.get_rank(), count=dist.get_world_size())
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(rank=dist.get_rank(), count=dist.get_world_size())
+    return Processes(rank=dist.get_rank(), count=dist.get_world_size(), ends_with_run=True)

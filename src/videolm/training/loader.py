@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from videolm.training.data import FailedSample, Location, PreparedSample, Sample
 __all__ = ["load_samples"]
 
 _WORKER_NICENESS = 10
+_REQUESTS_TO_STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 def load_samples(
@@ -46,7 +48,8 @@ def load_samples(
         # The loader draws a seed when it starts; from a generator of its own, so that a resumed run is not shifted.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    with _signals_ignored():
+        return iter(loader)
 
 
 class _Locations(Sampler[Location]):
@@ -64,10 +67,24 @@ def _as_is(sample: Any) -> Any:
 def _start_worker(_: int) -> None:
     """The training process goes first, and it alone answers requests to stop; workers end when it does."""
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _REQUESTS_TO_STOP:
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(_WORKER_NICENESS)
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Workers that are started inside are deaf from their first moment on, not only once they are set up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _REQUESTS_TO_STOP}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _allow_open_files() -> None:

@@ -58,6 +58,8 @@ class TrainingRun:
     def run(self) -> Ending:
         """Train until the end, the time limit or a request to stop; where it stops, there is a checkpoint."""
         trainer, config = self.trainer, self.trainer.config
+        if trainer.progress.step >= config.steps:
+            return "finished"
         metrics, bad_samples = self._open_logs()
         packer = self._make_packer(trainer.progress.next_index, bad_samples.add)
         bar = ProgressBar(total=config.steps, initial=trainer.progress.step, is_shown=trainer.processes.is_first)

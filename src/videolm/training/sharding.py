@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -23,13 +25,32 @@ def shard(model: Any, processes: Processes, *, optimizer: str) -> None:
             f"optimizer.name is muon in {processes.count} processes, expected adamw: Muon needs whole matrices and "
             "these are spread over the processes. Set optimizer.name to adamw, or train in one process."
         )
-    for module in list(model.modules()):
-        if isinstance(module, nn.ModuleList):
-            for block in module:
-                fully_shard(block)
-    fully_shard(model)
-    register_fsdp_forward_method(model, "forward_packed")
+    mesh = init_device_mesh(next(model.parameters()).device.type, (processes.count,))
+    blocks = [block for module in model.modules() if isinstance(module, nn.ModuleList) for block in module]
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    in_blocks = {parameter for block in blocks for parameter in block.parameters()}
     model.always_encode_media = True
+    model.forward_packed = _touching(model, [name for name, p in model.named_parameters() if p not in in_blocks])
+    register_fsdp_forward_method(model, "forward_packed")
+
+
+def _touching(model: Any, names: list[str]) -> Callable[..., Tensor]:
+    """``forward_packed`` in which the named parameters always take part.
+
+    Gradients are exchanged for the parameters that have one, so all processes need the same: also where only one of
+    them has a picture whose rows end in the learned newline.
+    """
+    forward = model.forward_packed
+
+    def forward_packed(*arguments: Any, **options: Any) -> Tensor:
+        logits: Tensor = forward(*arguments, **options)
+        parameters = [model.get_parameter(name) for name in names]
+        nothing = sum(parameter.sum() for parameter in parameters if parameter.requires_grad)
+        return logits + nothing * 0
+
+    return forward_packed
 
 
 def whole(tensor: Tensor) -> Tensor:
