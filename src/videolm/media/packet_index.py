@@ -110,11 +110,12 @@ def plan_runs(index: PacketIndex, wanted: Iterable[int]) -> list[DecodeRun]:
         while key_rank + 1 < len(keys) and keys[key_rank + 1] <= target:
             key_rank += 1
         start = keys[_reaching_key(index.pts, keys, key_rank, target)]
-        if runs and start < runs[-1].stop:
+        group: tuple[int, ...] = (target,)
+        # Going one group back for a leading picture may reach into several runs before.
+        while runs and start <= runs[-1].stop:
             last = runs.pop()
-            runs.append(DecodeRun(start=last.start, stop=target + 1, wanted=(*last.wanted, target)))
-        else:
-            runs.append(DecodeRun(start=start, stop=target + 1, wanted=(target,)))
+            start, group = min(start, last.start), last.wanted + group
+        runs.append(DecodeRun(start=start, stop=target + 1, wanted=group))
     return runs
 
 

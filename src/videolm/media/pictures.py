@@ -128,11 +128,11 @@ def _duration_s(image: Image.Image, index: int, name: str, deadline: Deadline) -
     return float(image.info.get("duration", 0)) / 1000
 
 
-def _orientation(image: Image.Image) -> int | None:
+def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; a damaged EXIF block says nothing, and nothing about the picture either."""
     with _quiet_pil(), suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return image.getexif().get(ExifTags.Base.Orientation)
-    return None
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
 
 
 @contextmanager
