@@ -35,7 +35,7 @@ TASK_WEIGHTS: Mapping[Shown, Mapping[Task, float]] = {
     },
 }  # fmt: skip
 PREFIXES = ("",) * 6 + ("Tell me: ", "Please answer: ", "Question: ", "Look closely. ")
-ENCODINGS = (("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "mp4"), ("mjpeg", "avi"), ("libx264", "mp4"))
+ENCODINGS = (("libx264", "mp4"), ("libx264", "matroska"), ("mpeg4", "mp4"), ("mjpeg", "avi"), ("libx264", "mp4"))
 
 
 class MovingShapes:

@@ -68,7 +68,7 @@ def _background(background: Background, height: int, width: int) -> np.ndarray:
             -background.grain, background.grain + 1, (height, width, 1)
         )
         pixels = pixels + noise
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def _paste_shape(canvas: Image.Image, shape: Shape, time: float) -> None:

@@ -32,7 +32,7 @@ STYLES: Final[dict[Task, tuple[SceneStyle, ...]]] = {
     "unknown": ("motion", "still"),
     "description": ("motion", "events"),
 }
-CODECS: Final = (("libx264", "mp4"), ("libx264", "mp4"), ("mpeg4", "mp4"), ("libx264", "mkv"))
+CODECS: Final = (("libx264", "mp4"), ("libx264", "mp4"), ("mpeg4", "mp4"), ("libx264", "matroska"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,42 @@
+"""The training source: the same sample for an index everywhere, conversations that match what is shown."""
+
+import numpy as np
+import pytest
+
+from videolm.contracts import Frames
+from videolm.media.load import load_media
+from videolm.media.sampling import FrameSampling
+from videolm.mini.stream import MovingShapes, Shown
+
+
+@pytest.mark.parametrize("shown", ["clip", "picture", "still"])
+def test_a_sample_depends_on_nothing_but_its_index(shown: Shown) -> None:
+    options = {"shown": shown, "styles": {"still": 1, "motion": 1}, "seed": 3, "encoded": 0.5}
+    one, two = MovingShapes(**options), MovingShapes(**options)  # type: ignore[arg-type]
+    two.sample(0)
+    for index in (7, 2):
+        first, second = one.sample(index), two.sample(index)
+        assert first.messages == second.messages
+        pixels = [load_media(s.media[0], sampling=FrameSampling(num_frames=8)).pixels for s in (first, second)]
+        assert all(np.array_equal(a, b) for a, b in zip(*pixels, strict=True))
+
+
+def test_conversations_alternate_and_the_first_question_brings_the_medium() -> None:
+    source = MovingShapes(shown="clip", styles={"motion": 1}, seed=1, encoded=0.0, fewer_frames=0.0)
+    for index in range(20):
+        sample = source.sample(index)
+        roles = [message["role"] for message in sample.messages]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        kinds = [[part["type"] for part in message["content"]] for message in sample.messages[::2]]
+        assert kinds == [["video", "text"], *[["text"]] * (len(kinds) - 1)]
+        frames = sample.media[0]
+        assert isinstance(frames, Frames)
+        assert len(frames.pixels) == 8
+        assert (frames.frame_indices[0], frames.frame_indices[-1]) == (0, frames.num_source_frames - 1)
+
+
+def test_easy_scenes_hold_at_most_two_shapes() -> None:
+    source = MovingShapes(shown="still", styles={"crowd": 1}, seed=1, easy=1.0, turns=(0, 0))
+    for index in range(40):
+        (description,) = (message["content"] for message in source.sample(index).messages[1::2])
+        assert 1 <= description.count(" at the") + description.count(" in the") <= 2
