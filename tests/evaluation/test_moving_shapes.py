@@ -1,8 +1,10 @@
 """The task as a whole: the frozen items in turn, a truth-teller and constant answerers through the runner."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from videolm.evaluation.task import TaskItem
 from videolm.evaluation.tasks.moving_shapes import MovingShapes
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
+from videolm.session import load
 from videolm.world.questions import SCORED_TASKS
 from videolm.world.test_set import NUM_ITEMS_PER_TASK, load_items
 
@@ -110,3 +113,16 @@ def test_run_finds_the_task_by_name() -> None:
     report = run("moving-shapes", Stub(lambda media, question: "Red."), limit=1)
     assert report.manifest["task"] == "moving-shapes"
     assert [scored.item.id for scored in report.scored] == ["colour-000"]
+
+
+def test_a_session_is_evaluated_and_resumed(tiny_model_folder: Path, tmp_path: Path) -> None:
+    session = load(tiny_model_folder)
+    first = run("moving-shapes", session, limit=2, out=tmp_path, frames=4, max_new_tokens=2)
+    assert first.manifest["dtype"] == "float32"
+    assert first.manifest["frames of a video"] == "4"
+    assert [scored.item.id for scored in first.scored] == ["colour-000", "shape-000"]
+
+    resumed = run("moving-shapes", session, limit=3, out=tmp_path, frames=4, max_new_tokens=2)
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [line["item"] for line in lines] == ["colour-000", "shape-000", "motion-000"]
+    assert [scored.answer for scored in resumed.scored] == [line["answer"] for line in lines]
