@@ -125,9 +125,9 @@ def rot(source: Path, path: Path) -> None:
     path.write_bytes(data)
 
 
-def frameless(path: Path) -> None:
+def frameless(path: Path, container_options: dict[str, str] | None = None) -> None:
     """A video stream without a packet."""
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", options=container_options or {}) as out:
         stream: Any = out.add_stream("libx264", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         out.start_encoding()
@@ -195,6 +195,7 @@ CLIPS: dict[str, Callable[[Path, Clip], object]] = {
     "rotten-av1.mp4": lambda path, clip: rot(clip("av1.mp4"), path),
     "frameless.mp4": lambda path, _: frameless(path),
     "frameless.mkv": lambda path, _: frameless(path),
+    "frameless-fragmented.mp4": lambda path, _: frameless(path, {"movflags": "empty_moov+frag_keyframe"}),
     "sound.mp4": lambda path, _: encode_sound(path, "aac"),
     "sound.mp3": lambda path, _: encode_sound(path, "libmp3lame"),
     "sound-and-cover.mp3": lambda path, _: encode_sound(path, "libmp3lame", cover=True),

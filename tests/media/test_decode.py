@@ -217,7 +217,8 @@ def test_decoding_ends_when_its_time_is_up(name: str, clip: Clip) -> None:
         ("sound-and-cover.mp3", "holds no video, only a cover picture and sound. Expected a file with a video stream."),
         ("truncated-header.mp4", "cannot be read as a video: its header is missing or damaged."),
         ("frameless.mp4", "holds no video stream. Expected a file with a video stream."),
-        ("frameless.mkv", "without a single frame that can be decoded. Expected at least one."),
+        ("frameless.mkv", "cannot be read as a video: it ends before its first frame."),
+        ("frameless-fragmented.mp4", "holds a video stream of 0 packets, and no frame that can be decoded."),
     ],
 )
 def test_files_without_a_video_are_refused_by_name(name: str, message: str, clip: Clip) -> None:

@@ -132,6 +132,8 @@ def _open_container(source: OpenedSource, limits: MediaLimits) -> InputContainer
 def _reason(error: Exception) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "its header is missing or damaged"
+    if isinstance(error, av.error.EOFError):
+        return "it ends before its first frame"
     if isinstance(error, av.error.ArgumentError):
         return "its format is not one of the allowed ones"
     return getattr(error, "strerror", None) or type(error).__name__

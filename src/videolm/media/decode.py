@@ -102,7 +102,7 @@ def _decode_by_passes(
     result = decode_everything(source, guess, collector)
     if not result.num_frames:
         raise MediaError(
-            f"{name} holds a video stream of {len(index)} packets without a single frame that can be decoded. "
+            f"{name} holds a video stream of {len(index)} packets, and no frame that can be decoded. "
             "Expected at least one. Check that it was copied whole."
         )
     check_duration(result.timeline.duration_s or 0.0, name, limits)

@@ -230,10 +230,12 @@ def _read_body(
     clock: _Clock,
     progress: Callable[[int, int | None], None] | None,
 ) -> bytes:
-    if answer.status != 200 or answer.getheader("Content-Encoding", "identity") != "identity":
+    packing = answer.getheader("Content-Encoding", "identity")
+    if answer.status != 200 or packing != "identity":
+        packed = "" if packing == "identity" else f", packed as {printable(packing)}"
         raise FetchError(
-            f"{clock.name} answered {answer.status} {printable(answer.reason)}. Expected 200 with the plain medium. "
-            "Check the URL in a browser."
+            f"{clock.name} answered {answer.status} {printable(answer.reason)}{packed}. "
+            "Expected 200 with the plain medium. Check the URL in a browser."
         )
     total = answer.length
     body = io.BytesIO()
