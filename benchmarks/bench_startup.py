@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -52,7 +53,7 @@ def run(plan: Plan) -> Section:
         ),
         columns=COLUMNS,
         rows=tuple((name, spread_text(times), str(len(times))) for name, times in taken.items()),
-        reading=tuple(f"{name}: {sorted(times)[len(times) // 2] / 1000:.2f} s." for name, times in taken.items()),
+        reading=tuple(f"{name}: {statistics.median(times) / 1000:.2f} s." for name, times in taken.items()),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import bench_decode
 import bench_preprocess
+import bench_startup
 import numpy as np
 import plans
 import pytest
@@ -103,3 +104,25 @@ def test_run_writes_a_whole_report(
         assert part in text
     (row,) = [line for line in text.splitlines() if line.startswith("| 1 s, 128x96 | 2 |")]
     assert row.split(" | ")[-3] == "yes"
+
+
+def test_first_output_is_timed_apart_from_the_end() -> None:
+    script = "import time; print('a', flush=True); time.sleep(0.5); print('b')"
+    command = [sys.executable, "-S", "-c", script]
+    assert bench_startup.time_to_first_output(command) + 300 < bench_startup.time_process(command)
+
+
+def test_a_silent_or_failing_process_is_no_measurement() -> None:
+    for script in ("pass", "print('a'); raise SystemExit(1)"):
+        with pytest.raises(SystemExit, match="ended with status"):
+            bench_startup.time_to_first_output([sys.executable, "-S", "-c", script])
+
+
+def test_start_up_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench_startup, "demo_question", lambda: (tmp_path / "clip.mp4", "What moves?"))
+    monkeypatch.setattr(bench_startup, "time_process", lambda command: 30.0)
+    monkeypatch.setattr(bench_startup, "time_to_first_output", lambda command: 1234.0)
+    section = bench_startup.run(plans.QUICK)
+    assert section.rows[-2] == ("`videolm ask`, process start to first output", "1234 (1234 to 1234)", "2")
+    assert section.reading[-2] == "`videolm ask`, process start to first output: 1.23 s."
+    assert '`videolm ask clip.mp4 "What moves?"`' in section.setting
