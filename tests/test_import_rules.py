@@ -45,7 +45,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "server": LEVELS_0_TO_3 - {"families"},
     "captioning": LEVELS_0_TO_3,
     "evaluation": LEVELS_0_TO_3 | {"world"},
-    "mini": frozenset({"world", "session", "training", "families"}),
+    "mini": frozenset({"world", "session", "training", "families", "contracts"}),
 }
 """Everyone may also import errors and itself; cli and ``videolm/__init__`` may import anything."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 
 from videolm.cli.main import INTERRUPTED
@@ -29,6 +30,8 @@ def run(args: Namespace) -> int:
     from videolm.training.sft import train
 
     result = train(args.config, resume=args.resume)
+    if os.environ.get("RANK", "0") != "0":  # torchrun's other processes have nothing to add.
+        return INTERRUPTED if result.ending == "stopped" else 0
     if result.ending == "finished":
         print(f"{result.step} steps done; the model is in {result.export}")
         return 0
