@@ -51,6 +51,8 @@ PIXELS = {
 
 SOURCE = '''
 """Clips of one colour, a picture now and then; the fourth of ten is broken where that is asked for."""
+import os
+
 import numpy as np
 
 from videolm.training.data import TrainingSample
@@ -71,6 +73,13 @@ class Colours:
         question = [{"type": kind}, {"type": "text", "text": "what colour? " * (1 + index % 4)}]
         messages = ({"role": "user", "content": question}, {"role": "assistant", "content": f"a {name} thing"})
         return TrainingSample(id=f"c{index}", media=(frames if self.video else frames[0],), messages=messages)
+
+
+class Deadly(Colours):
+    def sample(self, index):
+        if index == 2:
+            os._exit(3)
+        return super().sample(index)
 
 
 class Finite(Colours):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from videolm.errors import TrainingError
 from videolm.training.data import FailedSample, Location, PreparedSample, SampleMaker, mix
 
 __all__ = ["load_samples"]
@@ -49,7 +50,19 @@ def load_samples(
         generator=torch.Generator(),
     )
     with _signals_ignored():
-        return iter(loader)
+        return _with_plain_errors(iter(loader))
+
+
+def _with_plain_errors(samples: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from samples
+    # What goes wrong with a sample is a FailedSample, so this is a worker that is no more.
+    except RuntimeError as error:
+        text = str(error).splitlines()[0]
+        raise TrainingError(
+            f"A worker process ended ({text}), expected it to make samples until the run ends. "
+            "Lower workers or prefetch if memory ran out, or set workers to 0 to see what ends it; then resume."
+        ) from error
 
 
 class _Locations(Sampler[Location]):

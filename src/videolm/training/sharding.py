@@ -45,10 +45,10 @@ def _touching(model: Any, names: list[str]) -> Callable[..., Tensor]:
     forward = model.forward_packed
 
     def forward_packed(*arguments: Any, **options: Any) -> Tensor:
-        logits: Tensor = forward(*arguments, **options)
         parameters = [model.get_parameter(name) for name in names]
         nothing = sum(parameter.sum() for parameter in parameters if parameter.requires_grad)
-        return logits + nothing * 0
+        logits: Tensor = forward(*arguments, **options) + nothing * 0
+        return logits
 
     return forward_packed
 
