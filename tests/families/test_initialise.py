@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from videolm.families.auto import new_model
+from videolm.families.initialise import without_values
+from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
 
 
 @pytest.fixture
@@ -48,3 +53,19 @@ def test_deviations(model: Any) -> None:
 def test_a_tied_head_is_drawn_once(tiny_config: dict[str, Any]) -> None:
     model = new_model({**tiny_config, "tie_word_embeddings": True}, dtype=torch.bfloat16)
     assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
+
+
+def test_a_model_without_values(tiny_config: dict[str, Any]) -> None:
+    with without_values():
+        model = LlavaNextVideoForConditionalGeneration(tiny_config)
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
+    assert torch.zeros(3).normal_().abs().sum() > 0, "drawing works again"
+
+
+def test_loading_does_not_import_the_compiler(tiny_folder: Path) -> None:
+    script = (
+        "import sys; from videolm.families.auto import load_model; "
+        f"load_model({str(tiny_folder)!r}); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

@@ -12,6 +12,7 @@ import torch
 from videolm.errors import ConfigError, ModelNotFoundError
 from videolm.families.base import Family, FamilyConfig, FamilyModel, read_dtype
 from videolm.families.hub import resolve
+from videolm.families.initialise import without_values
 from videolm.families.json_config import read_json
 from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
 from videolm.families.processors import build_processor, read_sampling
@@ -112,7 +113,7 @@ def describe_folder(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     values = _read_config(folder)
     model_class = _class_for(values, str(folder))
-    with torch.device("meta"):
+    with without_values():
         model = model_class(values)
     weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
     return {

@@ -14,7 +14,7 @@ from videolm.errors import ArgumentError, ConfigError
 from videolm.families.calling import CausalLMOutput, MediaArguments, run_forward
 from videolm.families.generating import generate_batch
 from videolm.families.hub import resolve
-from videolm.families.initialise import initialise
+from videolm.families.initialise import initialise, without_values
 from videolm.families.json_config import JsonConfig, read_json, write_json
 from videolm.media.sampling import FrameSampling
 from videolm.models.cache import KVCache
@@ -141,7 +141,7 @@ class FamilyModel(VideoLM):
         device: torch.device | str,
         progress: Progress | None,
     ) -> Self:
-        with torch.device("meta"):
+        with without_values():
             model = cls(config)  # type: ignore[arg-type]
         load_weights(model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress)
         model.config.dtype = model.dtype
