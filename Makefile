@@ -11,7 +11,7 @@ INSTALL_INPUTS := pyproject.toml constraints.txt
 .PHONY: help demo test test-slow check dev format mini bench clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 demo: $(VENV)/.installed ## install, then ask the bundled model about a bundled clip and picture
 	@$(BIN)/python -m videolm.cli.demo
@@ -33,6 +33,12 @@ dev: $(VENV)/.installed-dev ## install the package with its extras and the devel
 format: $(VENV)/.installed-dev ## apply the formatter and the linter's safe repairs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A run that is there already goes on where it was; remove runs/mini to begin anew.
+mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put it into its place (hours on two cores)
+	$(BIN)/videolm train sft src/videolm/mini/recipe/see.yaml --resume
+	$(BIN)/videolm train sft src/videolm/mini/recipe/joint.yaml --resume
+	$(BIN)/python -m videolm.mini.adopt runs/mini/joint/export
 
 bench: $(VENV)/.installed-dev ## run every benchmark and write the dated report
 	@$(BIN)/python benchmarks/run.py

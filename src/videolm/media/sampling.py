@@ -59,7 +59,7 @@ def linspace_indices(num_source_frames: int, num_frames: int) -> list[int]:
 def fps_indices(
     num_source_frames: int, source_fps: float | None, *, fps: float = 1.0, max_frames: int | None = None
 ) -> list[int]:
-    """A fixed number of frames a second, as LLaVA-Video takes them: one a second, with an upper bound.
+    """A fixed number of frames a second, by default one, with an upper bound, as the newest of the originals does it.
 
     The step is ``round(source_fps / fps)`` frames, and at least 1 (a source slower than ``fps`` gives every frame; so
     does a source whose rate is unknown). More than ``max_frames`` positions are replaced by ``linspace_indices``.
