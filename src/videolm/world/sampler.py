@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
@@ -37,7 +38,12 @@ PATH_TIMES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def sample_scene(
-    random: Random, style: SceneStyle, split: Split, *, shorter_side: tuple[int, int] = (96, 200)
+    random: Random,
+    style: SceneStyle,
+    split: Split,
+    *,
+    shorter_side: tuple[int, int] = (96, 200),
+    first_action: str | None = None,
 ) -> Scene:
     """A random scene.
 
@@ -46,12 +52,14 @@ def sample_scene(
             shapes that stay), still (a picture of 1-5 shapes), text (a picture with a printed word and 0-2 shapes).
         split: training scenes never hold a held-out combination; the first shape of a test scene always is one.
         shorter_side: Bounds of the shorter side in pixels.
+        first_action: What one of the shapes does; None leaves it to chance.
     """
     aspect = random.choice(ASPECTS) * random.uniform(0.95, 1.05)
     short = random.randint(*shorter_side)
     height, width = (round(short / aspect), short) if aspect < 1 else (short, round(short * aspect))
     background = _sample_background(random)
-    shapes = _sample_shapes(random, style, split, width / height, sum(background.top) / 3)
+    look = _Look(aspect=width / height, brightness=sum(background.top) / 3)
+    shapes = _sample_shapes(random, style, split, look, first_action)
     return Scene(
         shapes=shapes,
         background=background,
@@ -85,19 +93,29 @@ def _paint(random: Random, colour: str) -> RGB:
     return _rgb(hue, saturation, value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What shapes have to fit into."""
+
+    aspect: float
+    brightness: float
+
+
 def _sample_shapes(
-    random: Random, style: SceneStyle, split: Split, aspect: float, brightness: float
+    random: Random, style: SceneStyle, split: Split, look: _Look, first_action: str | None
 ) -> tuple[Shape, ...]:
     count = {"motion": (1, 3), "events": (2, 3), "crowd": (1, 5), "still": (1, 5), "text": (0, 2)}[style]
     wanted = random.randint(*count)
-    colours = [c for c in COLOURS if c != "white" or brightness < 165]
+    colours = [c for c in COLOURS if c != "white" or look.brightness < 165]
     shapes: list[Shape] = []
     taken: list[str] = []
     for _ in range(60):
         if len(shapes) == wanted:
             break
         held_out = split == "test" and not shapes
-        action = _sample_action(random, style, num_shapes=len(shapes))
+        is_given = first_action is not None and not shapes
+        action = first_action if is_given else _sample_action(random, style, num_shapes=len(shapes))
+        assert action is not None
         colour, kind = random.choice(colours), random.choice(KINDS)
         if action == "rotating" and kind in ROUND_KINDS:
             continue
@@ -108,12 +126,12 @@ def _sample_shapes(
         radius = random.uniform(0.1, 0.2) if wanted > 3 else random.uniform(0.12, 0.26)
         if style in ("still", "text"):
             radius *= random.choice((0.5, 0.75, 1.0))
-        shape = _sample_shape(random, colour, kind, action, radius, aspect)
-        if shape is not None and _has_room(shape, shapes, aspect):
+        shape = _sample_shape(random, colour, kind, action, radius, look.aspect)
+        if shape is not None and _has_room(shape, shapes, look.aspect):
             shapes.append(shape)
             taken.append(name)
     if not shapes and style != "text":
-        return _sample_shapes(random, style, split, aspect, brightness)
+        return _sample_shapes(random, style, split, look, first_action)
     random.shuffle(shapes)
     return tuple(shapes)
 

@@ -16,6 +16,7 @@ from videolm.world.drawing import encode_clip, encode_picture
 from videolm.world.questions import SCORED_TASKS, Question, QuestionMaker, Task
 from videolm.world.sampler import SceneStyle, sample_scene
 from videolm.world.scene import Scene
+from videolm.world.vocabulary import MOTIONS
 
 VERSION: Final = "1"
 NUM_ITEMS_PER_TASK: Final = 100
@@ -66,7 +67,10 @@ def _item(task: Task, index: int) -> WorldItem:
     attempt = 0
     while True:
         random = Random(f"moving-shapes test {VERSION} {task} {index} {attempt}")
-        scene = sample_scene(random, styles[index % len(styles)], "test", shorter_side=(120, 240))
+        # Each motion as often as any other.
+        action = MOTIONS[index % len(MOTIONS)] if task == "motion" else None
+        style = styles[index % len(styles)]
+        scene = sample_scene(random, style, "test", shorter_side=(120, 240), first_action=action)
         question = QuestionMaker(scene, random, "test").make(task)
         if question is not None:
             codec, container = random.choice(CODECS)
