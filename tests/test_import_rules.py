@@ -155,6 +155,12 @@ def test_the_source_keeps_the_rules() -> None:
     assert violations(SRC) == []
 
 
+def test_the_architecture_page_has_the_same_table() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d \| (\w+) \| ([\w, -]+) \|$", page, re.MULTILINE)
+    assert {name: frozenset(allowed.split(", ")) - {"-"} for name, allowed in rows} == ALLOWED
+
+
 def test_every_package_has_a_row() -> None:
     packages = {path.name for path in (SRC / "videolm").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert packages <= ALLOWED.keys() | ANYTHING
