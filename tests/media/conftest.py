@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+LARGE = "smptehdbars=s=1280x720:r=30:d=2.2"
 MOVING = "testsrc2=s=160x120:r=30:d=2"
 X264 = {"preset": "veryfast", "g": "24", "bf": "3"}
 OPEN_GOP = {"preset": "veryfast", "x264-params": "open-gop=1:keyint=20:min-keyint=20:bframes=3:b-adapt=0:scenecut=0"}
@@ -136,6 +137,8 @@ def frameless(path: Path, container_options: dict[str, str] | None = None) -> No
 Clip = Callable[[str], Path]
 CLIPS: dict[str, Callable[[Path, Clip], object]] = {
     "h264.mp4": lambda path, _: encode(path, "libx264", X264),
+    "large.mp4": lambda path, _: encode(path, "libx264", X264 | {"preset": "ultrafast"}, source=LARGE),
+    "large.h264": lambda path, _: encode(path, "libx264", X264 | {"preset": "ultrafast"}, source=LARGE),
     "h264.mkv": lambda path, _: encode(path, "libx264", X264),
     "h264.ts": lambda path, _: encode(path, "libx264", X264),
     "h264.avi": lambda path, _: encode(path, "libx264", X264),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 from PIL import Image
 
 from videolm.contracts import Frames
@@ -49,7 +48,7 @@ def load_media(
         return source
     if isinstance(source, Image.Image):
         return _from_picture(load_picture(source, "picture", limits), sampling, on_frame, kind, limits)
-    if isinstance(source, np.ndarray) or hasattr(source, "detach"):
+    if hasattr(source, "ndim"):
         return _from_array(source, sampling, on_frame, kind, limits)
     if isinstance(source, list | tuple):
         _refuse_image_kind(kind, "A list", "is a video")

@@ -79,7 +79,7 @@ def frame_files(folder: Path, name: str, limits: MediaLimits) -> list[Path]:
 
 def check_array(array: Any, num_dimensions: int, name: str, limits: MediaLimits) -> np.ndarray:
     """Take a numpy or torch array that is uint8 with RGB last, and nothing else."""
-    taken = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+    taken = np.asarray(array.detach().cpu() if hasattr(array, "cpu") else array)
     layout = "[H, W, 3]" if num_dimensions == 3 else "[F, H, W, 3]"
     shape = list(taken.shape)
     if taken.dtype != np.uint8:
