@@ -99,6 +99,8 @@ class Session:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
+        self.on_download: Callable[[int, int | None], None] | None = None
+        """Called while a medium is downloaded, with its bytes so far and in all; None where that is unknown."""
 
     @property
     def name(self) -> str:
@@ -195,7 +197,14 @@ class Session:
         media = []
         for source, kind in sources:
             with watch.measure("decode"):
-                frames = load_media(source, sampling=sampling, on_frame=prepare_frame, kind=kind, limits=limits)
+                frames = load_media(
+                    source,
+                    sampling=sampling,
+                    on_frame=prepare_frame,
+                    kind=kind,
+                    limits=limits,
+                    progress=self.on_download,
+                )
             with watch.measure("preprocess"):
                 visual = self.processor.prepare_medium(frames)
             media.append((_told_of_bound(frames, sampling), visual))

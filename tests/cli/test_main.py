@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -141,3 +142,19 @@ def test_media_and_options_may_interleave(monkeypatch: pytest.MonkeyPatch) -> No
 
 def throw(error: BaseException) -> int:
     raise error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_is_quiet() -> None:
+    code = (
+        "import sys, time; from videolm.cli.main import guarded\n"
+        "def run():\n  print('ready', flush=True); time.sleep(60); return 0\n"
+        "sys.exit(guarded(run))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 130

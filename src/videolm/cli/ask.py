@@ -10,7 +10,7 @@ from typing import Any
 from videolm.cli import flags
 from videolm.cli.output import print_json, print_warnings
 from videolm.cli.parser import UsageError
-from videolm.cli.sessions import check_media, check_options, open_session
+from videolm.cli.sessions import check_media, check_options, open_session, show_downloads
 from videolm.contracts import Answer
 from videolm.errors import ArgumentError
 
@@ -49,10 +49,12 @@ def run(args: Namespace) -> int:
     check_media(media)
     session = open_session(args)
     if args.json or args.no_stream:
-        answer = session.ask(media, question, **options)
+        with show_downloads(session):
+            answer = session.ask(media, question, **options)
         print_json(report(answer)) if args.json else print(answer.text)
     else:
-        stream = session.stream(media, question, **options)
+        with show_downloads(session):
+            stream = session.stream(media, question, **options)
         for piece in stream:
             print(piece, end="", flush=True)
         print()

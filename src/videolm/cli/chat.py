@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from videolm.cli import flags
 from videolm.cli.output import one_line, print_warnings
-from videolm.cli.sessions import check_media, check_options, open_session
+from videolm.cli.sessions import check_media, check_options, open_session, show_downloads
 from videolm.errors import VideoLMError
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def run(args: Namespace) -> int:
     options = flags.answer_options(args)
     check_options(options)
     check_media(args.media)
-    conversation = open_session(args).conversation(args.media, **options)
+    session = open_session(args)
+    with show_downloads(session):
+        conversation = session.conversation(args.media, **options)
     print_warnings(conversation.warnings)
     is_terminal = sys.stdin.isatty()
     while (question := _next_question(is_terminal)) is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from videolm.cli import flags
 from videolm.cli.output import print_json, print_warnings
 from videolm.cli.parser import UsageError
-from videolm.cli.sessions import check_media, check_options, open_session
+from videolm.cli.sessions import check_media, check_options, open_session, show_downloads
 from videolm.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def run(args: Namespace) -> int:
         _check_out(args.out)
     check_media(args.media)
     session = open_session(args)
-    items = session.inspect(args.media, **options)
+    with show_downloads(session):
+        items = session.inspect(args.media, **options)
 
     from videolm.processing.contact_sheet import contact_sheet, describe
 

@@ -15,14 +15,14 @@ Update = Callable[[int, int | None], None]
 
 
 @contextmanager
-def progress_bar(description: str, *, unit: str = "it") -> Iterator[Update]:
+def progress_bar(description: str, *, unit: str) -> Iterator[Update]:
     """Give a function to be told of progress; the bar vanishes at the end."""
     if not sys.stderr.isatty():
         yield _ignore
         return
     from tqdm import tqdm
 
-    with tqdm(desc=description, unit=unit, delay=DELAY_S, leave=False, file=sys.stderr) as bar:
+    with tqdm(desc=description, unit=unit, unit_scale=True, delay=DELAY_S, leave=False, file=sys.stderr) as bar:
 
         def update(done: int, total: int | None) -> None:
             bar.total = total

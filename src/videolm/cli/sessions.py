@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from videolm.cli.progress import progress_bar
@@ -11,7 +12,7 @@ from videolm.cli.progress import progress_bar
 if TYPE_CHECKING:
     from videolm.session import Session
 
-__all__ = ["check_media", "check_options", "open_session"]
+__all__ = ["check_media", "check_options", "open_session", "show_downloads"]
 
 REMOTE = ("http:", "https:")
 
@@ -38,3 +39,14 @@ def open_session(args: Namespace) -> Session:
 
     with progress_bar("Loading the model", unit=" tensors") as update:
         return load(args.model, device=args.device, dtype=args.dtype, progress=update)
+
+
+@contextmanager
+def show_downloads(session: Session) -> Iterator[None]:
+    """Show a bar while the session downloads media."""
+    with progress_bar("Downloading", unit="B") as update:
+        session.on_download = update
+        try:
+            yield
+        finally:
+            session.on_download = None
