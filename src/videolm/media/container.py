@@ -58,7 +58,6 @@ def open_video(source: OpenedSource, limits: MediaLimits) -> Iterator[tuple[Inpu
     """Open the container with decoding on one thread; closed on leaving."""
     with _open_container(source, limits) as container:
         stream = _video_stream(container, source.name)
-        _check_duration(container, stream, source.name, limits)
         context = stream.codec_context
         if context is None:
             raise MediaError(
@@ -82,6 +81,8 @@ def demux(container: InputContainer, stream: VideoStream, deadline: Deadline) ->
                 if packet.size:
                     yield packet
             return
+        except IndexError:
+            return  # PyAV's, after the last packet, where a stream has appeared in the middle of the file.
         except (FFmpegError, OSError):
             deadline.check()
             yield None
@@ -152,15 +153,6 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     else:
         found = f"{name} holds no video stream"
     raise MediaError(f"{found}. Expected a file with a video stream. Pass a video or a picture.")
-
-
-def _check_duration(container: InputContainer, stream: VideoStream, name: str, limits: MediaLimits) -> None:
-    duration_s = 0.0
-    if stream.duration and stream.time_base:
-        duration_s = float(stream.duration * stream.time_base)
-    elif container.duration:
-        duration_s = container.duration / av.time_base
-    check_duration(duration_s, name, limits)
 
 
 def check_duration(duration_s: float, name: str, limits: MediaLimits) -> None:
