@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -31,13 +30,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
-    durations = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "videolm.cli.main", "--help"], check=True, stdout=subprocess.DEVNULL)
-        durations.append(time.perf_counter() - start)
-    # The aim is 0.3 s, which benchmarks/ measures; this bound is for a busy machine, and importing torch breaks it.
-    assert min(durations) < 0.8
+    before = os.times()
+    subprocess.run([sys.executable, "-m", "videolm.cli.main", "--help"], check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    # Processor time, since a busy machine may keep a process waiting.
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 0.3
 
 
 @pytest.mark.parametrize("name", COMMANDS)
