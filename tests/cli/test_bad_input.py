@@ -214,7 +214,8 @@ def test_an_endless_download(
 
 
 def test_a_download_ends_within_a_minute_by_default() -> None:
-    assert MediaLimits().timeout_s <= 60
+    # The rest of the minute is for starting and for loading the model.
+    assert MediaLimits().timeout_s <= 50
 
 
 # --- questions and options ---

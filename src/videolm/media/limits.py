@@ -16,7 +16,7 @@ class MediaLimits:
 
     max_bytes: int = 1 << 29
     """Most bytes taken into memory: a download, a data: URI, bytes, a stream. A file on disk is not bound by it."""
-    timeout_s: float = 60.0
+    timeout_s: float = 50.0
     """Most seconds for a whole download, redirects included."""
     max_redirects: int = 5
     """Most redirects followed by one download."""
