@@ -78,3 +78,9 @@ def test_a_damaged_checkpoint_is_skipped_with_a_message(tmp_path: Path, damage: 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert load_newest(tmp_path / "missing", warn=no_warning) is None
     assert find_checkpoints(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="The checkpoint of step 3 cannot be written to"):
+        write_checkpoint(tmp_path / "file", 3, state(3), keep=1)

@@ -80,6 +80,7 @@ def test_plain_is_the_inverse_of_build() -> None:
         ("data", [{"name": "a", "json": "x"}, {"name": "a", "json": "y"}], "a different name for each source"),
         ("batch", {}, "batch: neither max_tokens nor samples_per_step"),
         ("checkpoint", {"keep": 0}, "checkpoint: keep is 0, expected at least 1"),
+        ("frames", {"num_frames": 0}, "frames: "),
         ("model_ema", 1.0, "model_ema is 1.0, expected between 0 and 1"),
     ],
 )

@@ -70,6 +70,12 @@ def test_a_folder_with_another_run_is_refused(make_config: MakeConfig) -> None:
         train(config)
 
 
+def test_a_folder_that_cannot_be_made_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"output_dir .*file/run cannot be made"):
+        train(make_config(output_dir=str(tmp_path / "file" / "run")))
+
+
 def test_a_device_that_is_not_there_is_refused(make_config: MakeConfig) -> None:
     with pytest.raises(DeviceError, match="device is 'cuda:9', expected one that this machine has: cpu"):
         train(make_config(device="cuda:9"))

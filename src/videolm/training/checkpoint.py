@@ -34,6 +34,19 @@ def write_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: in
 
     It is written beside its place and renamed, so that a run killed at any moment leaves the older ones whole.
     """
+    try:
+        return _write(folder, step, state, keep)
+    # torch reports a full disk as a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(folder / f"unfinished_{step:08d}", ignore_errors=True)
+        text = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"The checkpoint of step {step} cannot be written to {folder} ({text}), expected free space and the right "
+            "to write. Make room and resume: the older checkpoints are whole."
+        ) from error
+
+
+def _write(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob("unfinished_*"):
         shutil.rmtree(leftover)

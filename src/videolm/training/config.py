@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from videolm.errors import ConfigError
+from videolm.errors import ArgumentError, ConfigError
+from videolm.media.sampling import FrameSampling
 from videolm.training.schema import build, read_yaml
 
 PARTS = ("vision", "projector", "decoder")
@@ -204,6 +205,16 @@ class FramesConfig:
     """Frames a second, with the rule ``fps``."""
     max_frames: int | None = None
     """Most frames, with the rule ``fps``."""
+
+    def __post_init__(self) -> None:
+        try:
+            self.sampling()
+        except ArgumentError as error:
+            raise ConfigError(str(error)) from None
+
+    def sampling(self) -> FrameSampling:
+        """The rule as the decoder takes it."""
+        return FrameSampling(rule=self.rule, num_frames=self.num_frames, fps=self.fps, max_frames=self.max_frames)
 
 
 @dataclass(frozen=True, kw_only=True)

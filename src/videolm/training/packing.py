@@ -14,7 +14,7 @@ from videolm.training.data import FailedSample, PreparedSample
 
 IGNORED = -100
 
-__all__ = ["IGNORED", "StepData", "StepPacker", "move", "pack"]
+__all__ = ["IGNORED", "StepData", "StepPacker", "empty_row", "move", "pack"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,11 @@ def pack(samples: Sequence[ModelInputs]) -> PackedBatch:
         media=tuple(media),
         labels=labels,
     )
+
+
+def empty_row() -> PackedBatch:
+    """A row from which nothing is learned, for a process that has fewer rows than others in a step."""
+    return pack([ModelInputs(input_ids=(0,), labels=(IGNORED,))])
 
 
 def move(batch: PackedBatch, device: torch.device) -> PackedBatch:

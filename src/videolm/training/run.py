@@ -118,7 +118,6 @@ class TrainingRun:
 
     def _open_logs(self) -> tuple[JsonLines | None, BadSamples]:
         """Metrics of the first process, bad samples of each; lines from after the checkpoint are dropped."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         processes, progress = self.trainer.processes, self.trainer.progress
         metrics = None
         if processes.is_first:

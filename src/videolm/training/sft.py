@@ -10,7 +10,6 @@ import torch
 
 from videolm.errors import ConfigError, DeviceError
 from videolm.families import auto
-from videolm.media.sampling import FrameSampling
 from videolm.training.checkpoint import find_checkpoints
 from videolm.training.config import TrainConfig, load_train_config
 from videolm.training.data import FailedSample, SampleMaker
@@ -19,7 +18,6 @@ from videolm.training.loader import load_samples
 from videolm.training.metrics import plot_losses, report, require_matplotlib
 from videolm.training.packing import StepPacker
 from videolm.training.run import Ending, MakePacker, TrainingRun
-from videolm.training.schema import plain
 from videolm.training.sharding import shard, whole
 from videolm.training.start import Start, load_start
 from videolm.training.trainer import Trainer
@@ -53,6 +51,12 @@ def train(config_path: str | Path, *, resume: bool = False) -> TrainingResult:
             f"{folder} holds the checkpoints of an earlier run, expected a new folder. "
             "Resume that run with --resume, or set another output_dir."
         )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"output_dir {folder} cannot be made ({error.strerror}), expected a folder to write to. Choose another."
+        ) from None
     device = _device(config.device)
     processes = start_processes(device)
     try:
@@ -98,7 +102,7 @@ def _device(name: str) -> torch.device:
 
 
 def _packer_of(config: TrainConfig, start: Start, processes: Processes) -> MakePacker:
-    sampling = start.sampling if config.frames is None else FrameSampling(**plain(config.frames))
+    sampling = start.sampling if config.frames is None else config.frames.sampling()
     maker = SampleMaker(
         config.data, start.make_processor, sampling=sampling, seed=config.seed, half=config.precision == "bf16"
     )

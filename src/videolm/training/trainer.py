@@ -15,7 +15,7 @@ from videolm.training.config import PARTS, TrainConfig
 from videolm.training.distributed import Processes
 from videolm.training.losses import LossFunction, count_learned, next_token_loss
 from videolm.training.optim import WeightAverage, build_optimizers, freeze_parts, schedule_factor, warmup_steps
-from videolm.training.packing import StepData, move
+from videolm.training.packing import StepData, empty_row, move
 from videolm.training.schema import plain
 from videolm.training.sharding import place_like, whole
 
@@ -83,7 +83,9 @@ class Trainer:
         # Gradients that are sharded are averaged over the processes, so a sum needs their number as a factor.
         scale = self.processes.count / max(learned, 1)
         loss_sum = torch.zeros((), device=self.device)
-        for row in data.rows:
+        # Processes exchange weights and gradients row by row, so all of them need the same number.
+        missing = int(self.processes.largest(len(data.rows))) - len(data.rows)
+        for row in (*data.rows, *(empty_row() for _ in range(missing))):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
                 loss = self._loss(self.model, move(row, self.device))
             (loss * scale).backward()  # type: ignore[no-untyped-call]
