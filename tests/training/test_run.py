@@ -95,13 +95,13 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(make_config: MakeConfig
     folder = config.parent / "run"
     process = start(config)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (folder / "metrics.jsonl").exists() or len(losses(folder)) < 3:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.killpg(process.pid, number)  # as a terminal or a job scheduler does: the workers get it too
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()

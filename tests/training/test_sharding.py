@@ -45,7 +45,7 @@ def run_in_two_processes(config: Path, config_to_resume: Path) -> None:
         for rank in ("0", "1")
     ]
     try:
-        errors = [process.communicate(timeout=100)[1] for process in started]
+        errors = [process.communicate(timeout=240)[1] for process in started]
     finally:
         for process in started:
             process.kill()

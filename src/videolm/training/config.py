@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,8 @@ from typing import Any, Literal
 
 from videolm.errors import ArgumentError, ConfigError
 from videolm.media.sampling import FrameSampling
-from videolm.training.schema import build, read_yaml
-
-PARTS = ("vision", "projector", "decoder")
-"""The parts of a model that train, or stay as they are, each on its own."""
+from videolm.training.optim_config import PARTS, OptimizerConfig, PartConfig, PartsConfig
+from videolm.training.schema import build, read_yaml, require
 
 __all__ = [
     "PARTS",
@@ -29,11 +26,6 @@ __all__ = [
     "TrainConfig",
     "load_train_config",
 ]
-
-
-def _require(holds: bool, name: str, value: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name} is {value}, expected {expected}. Correct its value.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +90,7 @@ class DataConfig:
                 f"'{self.name}' mixes keys of both kinds, expected media_root only with json and options only with "
                 "source. Remove the one that does not belong."
             )
-        _require(self.weight > 0, "weight", self.weight, "more than 0")
+        require(self.weight > 0, "weight", self.weight, "more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,82 +107,12 @@ class BatchConfig:
     def __post_init__(self) -> None:
         for name in ("max_tokens", "samples_per_step", "max_tiles"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, name, value, "at least 1")
+            require(value is None or value >= 1, name, value, "at least 1")
         if self.max_tokens is None and self.samples_per_step is None:
             raise ConfigError(
                 "neither max_tokens nor samples_per_step is set, expected at least one. "
                 "Set samples_per_step for steps of a fixed number of samples, max_tokens for rows of a bounded size."
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartConfig:
-    """Whether one part of the model trains, and how fast."""
-
-    train: bool = False
-    """Whether its weights change."""
-    lr: float | None = None
-    """Highest learning rate of its weights."""
-
-    def __post_init__(self) -> None:
-        if self.train and self.lr is None:
-            raise ConfigError("train is true without lr, expected a learning rate. Set lr, for example 1e-5.")
-        _require(self.lr is None or 0 < self.lr < math.inf, "lr", self.lr, "a number above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartsConfig:
-    """The three parts of a model."""
-
-    vision: PartConfig = PartConfig()
-    """The vision tower."""
-    projector: PartConfig = PartConfig()
-    """The projector and the learned newline."""
-    decoder: PartConfig = PartConfig()
-    """The language model and its head."""
-
-    def __post_init__(self) -> None:
-        if not any(getattr(self, name).train for name in PARTS):
-            raise ConfigError(
-                "no part trains, expected at least one of vision, projector, decoder. "
-                "Set train: true and a learning rate for one of them."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """The optimiser and the schedule that all parts share."""
-
-    name: Literal["adamw", "muon"] = "adamw"
-    """``muon``: Muon for the matrices inside the blocks of vision and decoder, AdamW for everything else."""
-    warmup_steps: int | None = None
-    """Steps until the learning rate is reached."""
-    warmup_ratio: float | None = None
-    """The same as a share of all steps."""
-    min_lr_ratio: float = 0.0
-    """Where the cosine ends, as a share of the learning rate; 1 keeps it constant."""
-    weight_decay: float = 0.0
-    """Decay of the weights of linear and convolution layers."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's averages."""
-    eps: float = 1e-8
-    """AdamW's epsilon."""
-    muon_momentum: float = 0.95
-    """Muon's momentum."""
-    grad_clip: float | None = 1.0
-    """Largest norm of the gradient; null never clips."""
-
-    def __post_init__(self) -> None:
-        if self.warmup_steps is not None and self.warmup_ratio is not None:
-            raise ConfigError("warmup_steps and warmup_ratio are both set, expected at most one. Remove one of them.")
-        _require((self.warmup_steps or 0) >= 0, "warmup_steps", self.warmup_steps, "at least 0")
-        _require(0 <= (self.warmup_ratio or 0) <= 1, "warmup_ratio", self.warmup_ratio, "between 0 and 1")
-        _require(0 <= self.min_lr_ratio <= 1, "min_lr_ratio", self.min_lr_ratio, "between 0 and 1")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        _require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "from 0 up to but not 1")
-        _require(self.eps > 0, "eps", self.eps, "more than 0")
-        _require(0 <= self.muon_momentum < 1, "muon_momentum", self.muon_momentum, "from 0 up to but not 1")
-        _require(self.grad_clip is None or self.grad_clip > 0, "grad_clip", self.grad_clip, "more than 0, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,9 +151,9 @@ class CheckpointConfig:
     """Newest checkpoints that stay."""
 
     def __post_init__(self) -> None:
-        _require(self.every_steps is None or self.every_steps >= 1, "every_steps", self.every_steps, "at least 1")
-        _require(self.every_minutes is None or self.every_minutes > 0, "every_minutes", self.every_minutes, "above 0")
-        _require(self.keep >= 1, "keep", self.keep, "at least 1")
+        require(self.every_steps is None or self.every_steps >= 1, "every_steps", self.every_steps, "at least 1")
+        require(self.every_minutes is None or self.every_minutes > 0, "every_minutes", self.every_minutes, "above 0")
+        require(self.keep >= 1, "keep", self.keep, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,14 +215,14 @@ class TrainConfig:
         if not self.data:
             raise ConfigError("data is an empty list, expected at least one source. Add one with a name and a source.")
         names = [source.name for source in self.data]
-        _require(len(set(names)) == len(names), "data", ", ".join(names), "a different name for each source")
+        require(len(set(names)) == len(names), "data", ", ".join(names), "a different name for each source")
         for name in ("steps", "gradient_accumulation", "prefetch", "log_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("workers", "max_bad_samples"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         limit = self.time_limit_minutes
-        _require(limit is None or limit > 0, "time_limit_minutes", limit, "more than 0, or null")
-        _require(self.model_ema is None or 0 < self.model_ema < 1, "model_ema", self.model_ema, "between 0 and 1")
+        require(limit is None or limit > 0, "time_limit_minutes", limit, "more than 0, or null")
+        require(self.model_ema is None or 0 < self.model_ema < 1, "model_ema", self.model_ema, "between 0 and 1")
         self._check_accumulation()
 
     def _check_accumulation(self) -> None:
@@ -312,7 +234,7 @@ class TrainConfig:
                 f"gradient_accumulation is {rows} beside batch.samples_per_step and a bound on the size of a row, "
                 "expected 1: there, a step has as many rows as its samples fill. Remove gradient_accumulation."
             )
-        _require(rows <= samples, "gradient_accumulation", rows, f"at most batch.samples_per_step ({samples})")
+        require(rows <= samples, "gradient_accumulation", rows, f"at most batch.samples_per_step ({samples})")
 
 
 def load_train_config(path: str | Path) -> TrainConfig:

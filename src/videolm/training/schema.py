@@ -16,7 +16,7 @@ from videolm.errors import ConfigError
 
 Settings = TypeVar("Settings")
 
-__all__ = ["build", "nearest_key", "plain", "read_yaml"]
+__all__ = ["build", "nearest_key", "plain", "read_yaml", "require"]
 
 
 def build(kind: type[Settings], values: Any, path: str = "") -> Settings:
@@ -58,6 +58,12 @@ def read_yaml(path: Path) -> Any:
     except yaml.YAMLError as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"{path} is not valid YAML: {text}. Expected 'key: value' lines; correct them.") from None
+
+
+def require(holds: bool, name: str, value: object, expected: str) -> None:
+    """ConfigError unless a value is as it should be; ``build`` puts the path of its mapping before the message."""
+    if not holds:
+        raise ConfigError(f"{name} is {value}, expected {expected}. Correct its value.")
 
 
 def plain(value: Any) -> Any:
