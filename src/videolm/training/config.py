@@ -184,7 +184,7 @@ class TrainConfig:
     """Rows of one optimiser step; not together with both ``max_tokens`` and ``samples_per_step``."""
     seed: int = 0
     """Seed of the order of the data and of everything random while training."""
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser and its schedule."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16: matrices are multiplied in bfloat16, weights and optimiser stay in float32."""

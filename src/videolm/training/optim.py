@@ -28,6 +28,8 @@ __all__ = [
 
 _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("model.vision_tower.", "vision"),
+    ("model.image_tower.", "vision"),
+    ("model.video_tower.", "vision"),
     ("model.language_model.", "decoder"),
     ("lm_head.", "decoder"),
     ("model.", "projector"),

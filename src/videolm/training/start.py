@@ -81,7 +81,11 @@ def sincos_positions(grid: int, width: int) -> Tensor:
 @torch.no_grad()
 def set_sincos_positions(model: Any) -> None:
     """Start the tower's positions from sines and cosines of the size that embedded patches have."""
-    embeddings = model.model.vision_tower.embeddings
+    for tower in model.model.towers:
+        _set_positions(tower.embeddings)
+
+
+def _set_positions(embeddings: Any) -> None:
     table, patch_weight = embeddings.position_embedding.weight, embeddings.patch_embedding.weight
     grid = math.isqrt(len(table))
     positions = sincos_positions(grid, table.shape[1])
