@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 SENTENCES = [
     "USER: What colour is the circle? ASSISTANT: The circle is red and moves to the left.",
@@ -77,19 +78,40 @@ def write_tiny_parts(folder: Path) -> None:
     tiny_tokenizer().save(str(folder / "tokenizer.json"))
 
 
+@pytest.fixture(scope="session")
+def write_tokenizer() -> Callable[[Path], None]:
+    """Writes a tokenizer of 292 tokens at most, of which the last two are the placeholders, into a folder."""
+
+    def write(folder: Path) -> None:
+        sentences = ["USER: what is this? ASSISTANT: a red circle"] * 3
+        tokenizer = byte_level_bpe(sentences, vocab_size=290, special_tokens=["<pad>", "<s>", "</s>"])
+        tokenizer.add_special_tokens([AddedToken("<video>", special=True), AddedToken("<image>", special=True)])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
+        (folder / "tokenizer_config.json").write_text(json.dumps(names))
+
+    return write
+
+
 def tiny_tokenizer() -> Tokenizer:
     """Byte-level BPE of 400 tokens that begins a prompt with ``<s>``."""
+    tokenizer = byte_level_bpe(SENTENCES, vocab_size=400, special_tokens=SPECIAL_TOKENS)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+def byte_level_bpe(sentences: Sequence[str], *, vocab_size: int, special_tokens: Sequence[str]) -> Tokenizer:
+    """Trained on ``sentences``, without a template for prompts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=SPECIAL_TOKENS,
+        vocab_size=vocab_size,
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.train_from_iterator(sentences, trainer)
     return tokenizer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import AddedToken, models, pre_tokenizers, trainers
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders as token_decoders
 
 from videolm.contracts import Answer, Answerer, AnswerStream, Frames, MediaReport, ModelInputs, PackedBatch, Usage
 from videolm.conversation import Conversation
@@ -63,22 +60,12 @@ SETTINGS = {"max_new_tokens": 24}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, write_tokenizer: Callable[[Path], None]) -> Path:
     parts = tmp_path_factory.mktemp("parts")
     (parts / "config.json").write_text(json.dumps(CONFIG))
     (parts / "preprocessor_config.json").write_text(json.dumps(PIXELS))
     (parts / "video_preprocessor_config.json").write_text(json.dumps({**PIXELS, "num_frames": 4}))
-    backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = token_decoders.ByteLevel()
-    special = ["<pad>", "<s>", "</s>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=290, special_tokens=special, initial_alphabet=alphabet)
-    backend.train_from_iterator(["USER: what is this? ASSISTANT: a red circle"] * 3, trainer)
-    backend.add_special_tokens([AddedToken("<video>", special=True), AddedToken("<image>", special=True)])
-    backend.save(str(parts / "tokenizer.json"))
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
-    (parts / "tokenizer_config.json").write_text(json.dumps(names))
+    write_tokenizer(parts)
     whole = tmp_path_factory.mktemp("models") / "tiny"
     auto.save_model(auto.new_model(CONFIG, seed=1), auto.load_processor(parts), whole)
     return whole

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
-from tokenizers import decoders as token_decoders
 
 from videolm.families.auto import load_processor, new_model, save_model
 
@@ -48,22 +47,8 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))
 
 
-def write_tokenizer(folder: Path) -> None:
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = token_decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=290, special_tokens=["<pad>", "<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    backend.train_from_iterator(["USER: what is this? ASSISTANT: a red circle"] * 3, trainer)
-    backend.add_special_tokens([AddedToken("<video>", special=True), AddedToken("<image>", special=True)])
-    backend.save(str(folder / "tokenizer.json"))
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
-    write_json(folder / "tokenizer_config.json", names)
-
-
 @pytest.fixture(scope="session")
-def built_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_folder(tmp_path_factory: pytest.TempPathFactory, write_tokenizer: Callable[[Path], None]) -> Path:
     parts = tmp_path_factory.mktemp("parts")
     write_json(parts / "config.json", CONFIG)
     write_json(parts / "preprocessor_config.json", PIXELS)
