@@ -31,16 +31,15 @@ ALLOWED: dict[str, frozenset[str]] = {
     "generation": frozenset({"models", "contracts"}),
     "options": frozenset({"generation", "media"}),
     "stopwatch": frozenset(),
-    "conversation": frozenset(
-        {"options", "stopwatch", "processing", "models", "generation", "contracts", "media"},
-    ),
+    "reader": frozenset({"options", "stopwatch", "processing", "contracts", "media"}),
+    "conversation": frozenset({"options", "stopwatch", "reader", "processing", "models", "generation", "contracts"}),
     "families": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
     ),
     "engine": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
     ),
-    "session": LEVELS_0_TO_3 | {"conversation"},
+    "session": LEVELS_0_TO_3 | {"conversation", "reader"},
     "training": LEVELS_0_TO_3 - {"engine"},
     "server": LEVELS_0_TO_3 - {"families"},
     "captioning": LEVELS_0_TO_3,

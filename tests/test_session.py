@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from videolm.errors import (
     VideoLMError,
 )
 from videolm.families import auto
-from videolm.session import BUNDLED_NAME, Session, load
+from videolm.media.sampling import FrameSampling
+from videolm.session import BUNDLED_NAME, Session, load, load_reader
 
 VOCABULARY = 300
 CONTEXT = 400
@@ -141,6 +143,23 @@ def test_greedy_ids_are_those_of_a_loop_without_cache(session: Session, clip: np
     assert len(answer.output_ids) == SETTINGS["max_new_tokens"]
     assert answer.output_ids == argmax_loop(session, inputs, SETTINGS["max_new_tokens"])
     assert answer.usage.prompt_tokens == len(inputs.input_ids)
+
+
+def test_a_session_shows_how_it_samples(session: Session) -> None:
+    assert session.sampling == FrameSampling(rule="linspace", num_frames=4)
+
+
+def test_a_reader_sees_the_same_without_any_weights(
+    folder: Path, session: Session, clip: np.ndarray, picture: Image.Image, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "tiny", ignore=shutil.ignore_patterns("*.safetensors")))
+    found = load_reader(copy).inspect([clip, picture], {"frames": 3})
+    for (frames, visual), (expected_frames, expected) in zip(
+        found, session.inspect([clip, picture], frames=3), strict=True
+    ):
+        assert frames.frame_indices == expected_frames.frame_indices
+        assert visual.num_tokens == expected.num_tokens
+        torch.testing.assert_close(visual.pixel_values, expected.pixel_values, rtol=0, atol=0)
 
 
 def test_an_answer_reports_what_it_saw_and_took(folder: Path, session: Session, clip: np.ndarray) -> None:

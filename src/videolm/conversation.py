@@ -12,26 +12,22 @@ from videolm.contracts import (
     Answer,
     Features,
     FinishReason,
-    Frames,
     MediaReport,
     Message,
     ModelInputs,
     Usage,
-    VisualInput,
 )
 from videolm.errors import ArgumentError, GenerationError, ProcessingError
 from videolm.generation.loop import generate_ids
 from videolm.generation.params import SamplingParams
 from videolm.generation.streaming import observe, write_text
-from videolm.media.sampling import FrameSampling
 from videolm.models.video_lm import VideoLM
 from videolm.options import Options
 from videolm.processing.processor import Processor
+from videolm.reader import Medium, Reader
 from videolm.stopwatch import Stopwatch
 
-Medium = tuple[Frames, VisualInput]
-
-__all__ = ["Conversation", "LoadedModel", "Medium", "TextStream", "check_question"]
+__all__ = ["Conversation", "LoadedModel", "TextStream", "check_question"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +36,19 @@ class LoadedModel:
 
     name: str
     model: VideoLM
-    processor: Processor
-    sampling: FrameSampling
-    """How frames are chosen where nothing else is asked for."""
+    reader: Reader
     stop_token_ids: tuple[int, ...] = ()
     load_s: float = 0.0
 
     @property
+    def processor(self) -> Processor:
+        """What prepares the model's inputs."""
+        return self.reader.processor
+
+    @property
     def context_len(self) -> int:
         """The most tokens that the decoder was trained for."""
-        decoder = self.model.model.config.decoder
-        return int(decoder.max_position_embeddings * decoder.rope_factor)
+        return self.reader.context_len
 
     def parse(self, options: dict[str, Any]) -> Options:
         """Options by name, with this model's stop tokens."""

@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from videolm.contracts import Answer, Frames, Message
-from videolm.conversation import Conversation, LoadedModel, Medium, TextStream, check_question
+from videolm.contracts import Answer, Message
+from videolm.conversation import Conversation, LoadedModel, TextStream, check_question
 from videolm.devices import choose_device, choose_dtype
 from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
 from videolm.families import auto
 from videolm.families.base import FamilyModel
-from videolm.media.load import load_media
-from videolm.media.sampling import FrameSampling, fps_indices
+from videolm.media.sampling import FrameSampling
 from videolm.models.video_lm import VideoLM
-from videolm.options import MEDIA_NAMES, MediaOptions, Options
+from videolm.options import Options
 from videolm.processing.messages import normalise_messages
 from videolm.processing.processor import Processor
+from videolm.reader import Medium, OnDownload, Reader, Source, sources_of
 from videolm.stopwatch import Stopwatch
 
 BUNDLED_NAME = "videolm-mini"
 _SMALL_MODEL_BYTES = 200_000_000
-_MOST_VISUAL = 0.75
-"""Share of the context that frames may fill where their number is ours to choose."""
 
-Kind = Literal["auto", "image", "video"]
-Source = tuple[Any, Kind]
-
-__all__ = ["BUNDLED_NAME", "Conversation", "Session", "TextStream", "bundled_folder", "load", "stop_token_ids"]
+__all__ = [
+    "BUNDLED_NAME",
+    "Conversation",
+    "Session",
+    "TextStream",
+    "bundled_folder",
+    "load",
+    "load_reader",
+    "stop_token_ids",
+]
 
 
 def load(
@@ -57,20 +58,39 @@ def load(
     start = time.perf_counter()
     target = choose_device(device)
     choose_dtype(dtype, device=target)  # A wrong name is refused before anything is read.
-    is_bundled = name_or_path is None or (name_or_path == BUNDLED_NAME and not Path(BUNDLED_NAME).exists())
-    folder = bundled_folder() if is_bundled else auto.resolve(name_or_path or "")
+    name, folder = _locate(name_or_path)
+    reader = _reader(folder)  # Before the weights, which take longer.
     wanted = choose_dtype(dtype, device=target, prefer_exact=_weight_bytes(folder) <= _SMALL_MODEL_BYTES)
     model = auto.load_model(folder, device=target, dtype=wanted, progress=progress)
-    processor = auto.load_processor(folder)
     loaded = LoadedModel(
-        name=BUNDLED_NAME if is_bundled else str(name_or_path),
+        name=name,
         model=model,
-        processor=processor,
-        sampling=auto.family_of(folder).sampling,
-        stop_token_ids=stop_token_ids(model, processor),
+        reader=reader,
+        stop_token_ids=stop_token_ids(model, reader.processor),
         load_s=time.perf_counter() - start,
     )
     return Session(loaded)
+
+
+def load_reader(name_or_path: str | Path | None = None) -> Reader:
+    """The part of a model that reads media, without its weights."""
+    return _reader(_locate(name_or_path)[1])
+
+
+def _locate(name_or_path: str | Path | None) -> tuple[str, Path]:
+    """What a model is called in answers, and its folder."""
+    if name_or_path is None or (name_or_path == BUNDLED_NAME and not Path(BUNDLED_NAME).exists()):
+        return BUNDLED_NAME, bundled_folder()
+    return str(name_or_path), auto.resolve(name_or_path)
+
+
+def _reader(folder: Path) -> Reader:
+    decoder = auto.load_config(folder).settings().decoder
+    return Reader(
+        processor=auto.load_processor(folder),
+        sampling=auto.family_of(folder).sampling,
+        context_len=int(decoder.max_position_embeddings * decoder.rope_factor),
+    )
 
 
 def bundled_folder() -> Path:
@@ -99,7 +119,7 @@ class Session:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
-        self.on_download: Callable[[int, int | None], None] | None = None
+        self.on_download: OnDownload | None = None
         """Called while a medium is downloaded, with its bytes so far and in all; None where that is unknown."""
 
     @property
@@ -116,6 +136,11 @@ class Session:
     def processor(self) -> Processor:
         """What prepares the model's inputs."""
         return self._loaded.processor
+
+    @property
+    def sampling(self) -> FrameSampling:
+        """How frames of videos are chosen where nothing else is asked for."""
+        return self._loaded.reader.sampling
 
     @property
     def load_s(self) -> float:
@@ -141,8 +166,7 @@ class Session:
         """The same, as text while it is generated; the media are read and encoded before this returns."""
         check_question(question)
         parsed = self._loaded.parse(options)
-        sources = _sources(media)
-        conversation = self._open(sources, parsed)
+        conversation = self._open(sources_of(media), parsed)
         parts = [{"type": frames.kind} for frames, _ in conversation.media]
         message = {"role": "user", "content": [*parts, {"type": "text", "text": question}]}
         return conversation.reply(_with_system([message], parsed), parsed, warnings=conversation.warnings)
@@ -172,73 +196,16 @@ class Session:
 
     def conversation(self, media: Any, **options: Any) -> Conversation:
         """Several questions about the same media, which are read and encoded once."""
-        return self._open(_sources(media), self._loaded.parse(options))
+        return self._open(sources_of(media), self._loaded.parse(options))
 
     def inspect(self, media: Any, **options: Any) -> list[Medium]:
         """What the model would see: the frames taken from each medium, and the pixels made of them."""
-        parsed = Options.parse(options, allowed=MEDIA_NAMES)
-        return self._read(_sources(media), parsed.media, Stopwatch(self.model.device))
+        return self._loaded.reader.inspect(media, options, on_download=self.on_download)
 
-    def _open(self, sources: Sequence[Source], options: Options) -> Conversation:
+    def _open(self, sources: list[Source], options: Options) -> Conversation:
         watch = Stopwatch(self.model.device)
-        media = self._read(sources, options.media, watch)
+        media = self._loaded.reader.read(sources, options.media, watch, on_download=self.on_download)
         return Conversation(self._loaded, media, options, watch=watch)
-
-    def _read(self, sources: Sequence[Source], options: MediaOptions, watch: Stopwatch) -> list[Medium]:
-        most_tokens = self._loaded.context_len * _MOST_VISUAL
-        max_frames = max(1, int(most_tokens / self.processor.tokens.video.per_frame))
-        sampling = options.sampling(self._loaded.sampling, max_frames=max_frames)
-        limits = options.media_limits()
-
-        def prepare_frame(frame: np.ndarray) -> np.ndarray:
-            with watch.measure("preprocess"):
-                return self.processor.prepare_frame(frame)
-
-        media = []
-        for source, kind in sources:
-            with watch.measure("decode"):
-                frames = load_media(
-                    source,
-                    sampling=sampling,
-                    on_frame=prepare_frame,
-                    kind=kind,
-                    limits=limits,
-                    progress=self.on_download,
-                )
-            with watch.measure("preprocess"):
-                visual = self.processor.prepare_medium(frames)
-            media.append((_told_of_bound(frames, sampling), visual))
-        return media
-
-
-def _sources(media: Any) -> list[Source]:
-    """One source or several; a list of nothing but pictures is the frames of one video."""
-    if not isinstance(media, list | tuple | None):
-        return [(media, "auto")]
-    if not media:
-        raise ArgumentError(
-            "No media were given: expected at least one video or picture. Use chat to talk without any."
-        )
-    if len(media) > 1 and all(_is_picture(item) for item in media):
-        return [(media, "video")]
-    return [(item, "auto") for item in media]
-
-
-def _is_picture(item: Any) -> bool:
-    return isinstance(item, Image.Image) or getattr(item, "ndim", None) == 3
-
-
-def _told_of_bound(frames: Frames, sampling: FrameSampling) -> Frames:
-    """Say so where a number of frames a second gave more frames than are taken."""
-    if frames.kind != "video" or sampling.rule != "fps":
-        return frames
-    rate = sampling.fps or 1.0
-    wanted = len(fps_indices(frames.num_source_frames, frames.fps, fps=rate))
-    if wanted <= len(frames.frame_indices) or len(frames.frame_indices) < (sampling.max_frames or 0):
-        return frames
-    taken = len(frames.frame_indices)
-    warning = f"{frames.source} has {wanted} frames at {rate:g} a second; {taken} spread evenly are used."
-    return replace(frames, warnings=(*frames.warnings, warning))
 
 
 def _with_system(messages: Sequence[Message], options: Options) -> Sequence[Message]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ def test_the_sheet_and_its_description(inspect: Any, clip: Path, picture: Path, 
     with Image.open(sheet) as image:
         assert image.format == "PNG"
     assert list(tmp_path.iterdir()) == [sheet]
+
+
+def test_no_weights_are_read_and_no_device_is_named(
+    tiny_model_folder: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ignore = shutil.ignore_patterns("*.safetensors")
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model", ignore=ignore)
+    argv = ["inspect", "--model", str(folder), "--json", str(clip)]
+    assert main(argv) == 0
+    assert main([*argv, "--device", "cpu"]) == 2
+    assert "unrecognized arguments: --device cpu" in capsys.readouterr().err
 
 
 def test_json_needs_no_sheet(inspect: Any, clip: Path) -> None:

@@ -5,18 +5,30 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-__all__ = ["add_answer_flags", "add_media_flags", "add_model_flags", "answer_options", "media_options"]
+__all__ = [
+    "add_answer_flags",
+    "add_media_flags",
+    "add_model_flag",
+    "add_model_flags",
+    "answer_options",
+    "media_options",
+]
 
 MEDIA_OPTIONS = ("frames", "fps", "allow_private_hosts")
 ANSWER_OPTIONS = (*MEDIA_OPTIONS, "max_new_tokens", "temperature", "top_p", "seed", "system")
 MEDIA_HELP = "a video, a picture, a GIF, a folder of frames, or an http(s) URL of one"
 
 
-def add_model_flags(parser: ArgumentParser) -> None:
-    """Which model, where and how exactly."""
+def add_model_flag(parser: ArgumentParser) -> None:
+    """Which model."""
     parser.add_argument(
         "--model", metavar="NAME", help="a folder or a Hugging Face name; the bundled model when left out"
     )
+
+
+def add_model_flags(parser: ArgumentParser) -> None:
+    """Which model, where and how exactly."""
+    add_model_flag(parser)
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default), float32, bfloat16, float16")
 

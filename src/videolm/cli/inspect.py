@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from videolm.cli import flags
 from videolm.cli.output import print_json, print_warnings
 from videolm.cli.parser import UsageError
-from videolm.cli.sessions import check_media, check_options, open_session, show_downloads
+from videolm.cli.progress import progress_bar
+from videolm.cli.sessions import check_media, check_options
 from videolm.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("media", nargs="+", metavar="MEDIA", help=f"each is {flags.MEDIA_HELP}")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"write the sheet here ({', '.join(FORMATS)})")
     parser.add_argument("--json", action="store_true", help="print what the sheet shows as one JSON object")
-    flags.add_model_flags(parser)
+    flags.add_model_flag(parser)
     flags.add_media_flags(parser)
 
 
@@ -45,15 +46,16 @@ def run(args: Namespace) -> int:
     if args.out is not None:
         _check_out(args.out)
     check_media(args.media)
-    session = open_session(args)
-    with show_downloads(session):
-        items = session.inspect(args.media, **options)
 
     from videolm.processing.contact_sheet import contact_sheet, describe
+    from videolm.session import load_reader
 
-    facts = describe(items, session.processor)
+    reader = load_reader(args.model)
+    with progress_bar("Downloading", unit="B") as update:
+        items = reader.inspect(args.media, options, on_download=update)
+    facts = describe(items, reader.processor)
     if args.out is not None:
-        _write(contact_sheet(items, session.processor), args.out)
+        _write(contact_sheet(items, reader.processor), args.out)
     if args.json:
         print_json(facts)
     else:

@@ -1,0 +1,109 @@
+"""Media in, what one model sees of them out: its choice of frames and the pixels made of them; needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from videolm.contracts import Frames, VisualInput
+from videolm.errors import ArgumentError
+from videolm.media.load import load_media
+from videolm.media.sampling import FrameSampling, fps_indices
+from videolm.options import MEDIA_NAMES, MediaOptions, Options
+from videolm.processing.processor import Processor
+from videolm.stopwatch import Stopwatch
+
+MOST_VISUAL = 0.75
+"""Share of the context that frames may fill where their number is ours to choose."""
+
+Kind = Literal["auto", "image", "video"]
+Medium = tuple[Frames, VisualInput]
+OnDownload = Callable[[int, int | None], None]
+Source = tuple[Any, Kind]
+
+__all__ = ["Medium", "OnDownload", "Reader", "Source", "sources_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Reads media as one model takes them."""
+
+    processor: Processor
+    sampling: FrameSampling
+    """How frames are chosen where nothing else is asked for."""
+    context_len: int
+    """The most tokens that the model's decoder was trained for."""
+
+    def inspect(self, media: Any, options: Mapping[str, Any], *, on_download: OnDownload | None = None) -> list[Medium]:
+        """What the model would see: the frames taken from each medium, and the pixels made of them."""
+        parsed = Options.parse(options, allowed=MEDIA_NAMES)
+        return self.read(sources_of(media), parsed.media, Stopwatch(torch.device("cpu")), on_download=on_download)
+
+    def read(
+        self,
+        sources: list[Source],
+        options: MediaOptions,
+        watch: Stopwatch,
+        *,
+        on_download: OnDownload | None = None,
+    ) -> list[Medium]:
+        """Read all sources, timing the stages ``decode`` and ``preprocess``."""
+        most_tokens = self.context_len * MOST_VISUAL
+        max_frames = max(1, int(most_tokens / self.processor.tokens.video.per_frame))
+        sampling = options.sampling(self.sampling, max_frames=max_frames)
+        limits = options.media_limits()
+
+        def prepare_frame(frame: np.ndarray) -> np.ndarray:
+            with watch.measure("preprocess"):
+                return self.processor.prepare_frame(frame)
+
+        media = []
+        for source, kind in sources:
+            with watch.measure("decode"):
+                frames = load_media(
+                    source,
+                    sampling=sampling,
+                    on_frame=prepare_frame,
+                    kind=kind,
+                    limits=limits,
+                    progress=on_download,
+                )
+            with watch.measure("preprocess"):
+                visual = self.processor.prepare_medium(frames)
+            media.append((_told_of_bound(frames, sampling), visual))
+        return media
+
+
+def sources_of(media: Any) -> list[Source]:
+    """One source or several; a list of nothing but pictures is the frames of one video."""
+    if not isinstance(media, list | tuple | None):
+        return [(media, "auto")]
+    if not media:
+        raise ArgumentError(
+            "No media were given: expected at least one video or picture. Use chat to talk without any."
+        )
+    if len(media) > 1 and all(_is_picture(item) for item in media):
+        return [(media, "video")]
+    return [(item, "auto") for item in media]
+
+
+def _is_picture(item: Any) -> bool:
+    return isinstance(item, Image.Image) or getattr(item, "ndim", None) == 3
+
+
+def _told_of_bound(frames: Frames, sampling: FrameSampling) -> Frames:
+    """Say so where a number of frames a second gave more frames than are taken."""
+    if frames.kind != "video" or sampling.rule != "fps":
+        return frames
+    rate = sampling.fps or 1.0
+    wanted = len(fps_indices(frames.num_source_frames, frames.fps, fps=rate))
+    if wanted <= len(frames.frame_indices) or len(frames.frame_indices) < (sampling.max_frames or 0):
+        return frames
+    taken = len(frames.frame_indices)
+    warning = f"{frames.source} has {wanted} frames at {rate:g} a second; {taken} spread evenly are used."
+    return replace(frames, warnings=(*frames.warnings, warning))
