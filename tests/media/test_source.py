@@ -97,6 +97,13 @@ def test_what_does_not_exist(tmp_path: Path) -> None:
     assert isinstance(MediaNotFoundError(""), FileNotFoundError)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_blank_name_is_not_the_working_folder(name: str) -> None:
+    assert refusal(name, MediaNotFoundError) == (
+        f"The name of a medium is {name!r}. Expected a path or a URL. Write what to look at."
+    )
+
+
 def test_a_pipe_or_device_is_refused_without_opening_it(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)

@@ -14,7 +14,7 @@ from videolm.media.limits import MediaLimits
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-__all__ = ["FrameCollector", "OnFrame"]
+__all__ = ["FrameCollector", "OnFrame", "collect_pictures"]
 
 OnFrame = Callable[[np.ndarray], np.ndarray]
 """Takes and gives a uint8 ``[H, W, 3]`` frame."""
@@ -53,3 +53,17 @@ class FrameCollector:
     def has_all(self, positions: Iterable[int]) -> bool:
         """Whether each of these frames has come out."""
         return self.pictures.keys() >= set(positions)
+
+
+def collect_pictures(
+    indices: Iterable[int], read: Callable[[int], np.ndarray], deadline: Deadline, on_frame: OnFrame | None
+) -> tuple[tuple[np.ndarray, ...], tuple[int, int]]:
+    """What ``on_frame`` makes of pictures that can be read one by one, and the height and width of the first."""
+    pixels: list[np.ndarray] = []
+    size = (0, 0)
+    for index in indices:
+        deadline.check()
+        picture = read(index)
+        size = size if pixels else (picture.shape[0], picture.shape[1])
+        pixels.append(picture if on_frame is None else on_frame(picture))
+    return tuple(pixels), size

@@ -15,7 +15,7 @@ from videolm.contracts import Frames
 from videolm.errors import ArgumentError, MediaLimitError, MediaNotFoundError
 from videolm.media.container import Deadline, check_pixels
 from videolm.media.frame_choice import choose_frames, warn_of_few_frames
-from videolm.media.frame_collector import OnFrame
+from videolm.media.frame_collector import OnFrame, collect_pictures
 from videolm.media.limits import MediaLimits
 from videolm.media.pictures import open_picture, rgb_array
 from videolm.media.sampling import FrameSampling
@@ -107,16 +107,10 @@ def _sample(
 ) -> Frames:
     deadline = Deadline(name, limits.max_decode_s)
     indices = choose_frames(num_source_frames, None, sampling, name, limits)
-    pixels: list[np.ndarray] = []
-    size = (0, 0)
-    for index in indices:
-        deadline.check()
-        picture = read(index)
-        size = size if pixels else (picture.shape[0], picture.shape[1])
-        pixels.append(picture if on_frame is None else on_frame(picture))
+    pixels, size = collect_pictures(indices, read, deadline, on_frame)
     return Frames(
         kind="video",
-        pixels=tuple(pixels),
+        pixels=pixels,
         source=name,
         size=size,
         frame_indices=tuple(indices),

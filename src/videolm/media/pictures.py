@@ -16,7 +16,7 @@ from videolm.contracts import Frames
 from videolm.errors import MediaError, MediaLimitError
 from videolm.media.container import Deadline, check_duration, check_pixels
 from videolm.media.frame_choice import choose_frames, warn_of_few_frames
-from videolm.media.frame_collector import OnFrame
+from videolm.media.frame_collector import OnFrame, collect_pictures
 from videolm.media.limits import MediaLimits
 from videolm.media.sampling import FrameSampling
 from videolm.media.source import OpenedSource
@@ -97,17 +97,16 @@ def decode_animation(
     fps = num_frames / total_s if total_s > 0 else None
     times_s = list(accumulate(durations_s, initial=0.0))
     indices = choose_frames(num_frames, fps, sampling, name, limits)
-    pixels = []
-    for index in indices:
-        deadline.check()
+
+    def read(index: int) -> np.ndarray:
         with _refusing_damage(name):
             image.seek(index)
-        picture = rgb_array(image, name, limits)
-        size = picture.shape[:2]
-        pixels.append(picture if on_frame is None else on_frame(picture))
+        return rgb_array(image, name, limits)
+
+    pixels, size = collect_pictures(indices, read, deadline, on_frame)
     return Frames(
         kind="video",
-        pixels=tuple(pixels),
+        pixels=pixels,
         source=name,
         size=size,
         frame_indices=tuple(indices),

@@ -76,6 +76,10 @@ def is_url(text: str) -> bool:
 def open_source(source: Any, limits: MediaLimits | None = None, progress: Progress | None = None) -> OpenedSource:
     """Open a path, bytes, a file object, or a URL (http, https, data, file); URLs are downloaded whole."""
     limits = limits or MediaLimits()
+    if isinstance(source, str) and not source.strip():
+        raise MediaNotFoundError(
+            f"The name of a medium is {source!r}. Expected a path or a URL. Write what to look at."
+        )
     if isinstance(source, str) and is_url(source):
         return _open_url(source, limits, progress)
     if isinstance(source, str | os.PathLike):
