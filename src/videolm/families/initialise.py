@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from videolm.models.video_lm import VideoLM
+from videolm.models.vit import VisionTransformer
 
 __all__ = ["initialise", "without_values"]
 
@@ -57,20 +58,28 @@ def initialise(model: VideoLM) -> None:
     backbone = model.model
     settings = backbone.config
     _draw_all(model, settings.decoder.initializer_range)
-    vision = settings.vision
+    for tower in backbone.towers:
+        _draw_tower(tower)
+    if backbone.image_newline is not None:
+        backbone.image_newline.normal_(std=settings.decoder.hidden_size**-0.5)
+
+
+def _draw_tower(tower: VisionTransformer) -> None:
+    vision = tower.config
     width, depth = vision.hidden_size, vision.num_hidden_layers
-    tower = backbone.vision_tower
     _draw_all(tower.embeddings, vision.initializer_range)
     if vision.class_token:
         tower.embeddings.class_embedding.normal_(std=width**-0.5)
+    inner = (width * 2 * depth) ** -0.5
+    attention = (("q_proj", inner), ("k_proj", inner), ("v_proj", inner), ("out_proj", width**-0.5))
     for layer in tower.encoder.layers:
-        inner = (width * 2 * depth) ** -0.5
-        for name, std in (("q_proj", inner), ("k_proj", inner), ("v_proj", inner), ("out_proj", width**-0.5)):
-            layer.get_parameter(f"self_attn.{name}.weight").normal_(std=std)
+        for part in ("self_attn",) if vision.temporal_frames is None else ("self_attn", "temporal_attn"):
+            for name, std in attention:
+                layer.get_parameter(f"{part}.{name}.weight").normal_(std=std)
+        if vision.temporal_frames is not None:
+            layer.get_parameter("temporal_embedding").normal_(std=width**-0.5)
         layer.get_parameter("mlp.fc1.weight").normal_(std=(2 * width) ** -0.5)
         layer.get_parameter("mlp.fc2.weight").normal_(std=inner)
-    if backbone.image_newline is not None:
-        backbone.image_newline.normal_(std=settings.decoder.hidden_size**-0.5)
 
 
 def _draw_all(root: nn.Module, std: float) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from videolm.contracts import Features, VisualInput
+from videolm.contracts import Features, MediaKind, VisualInput
 from videolm.errors import PlaceholderMismatchError, ProcessingError
 from videolm.models.config import VideoLMConfig
 from videolm.models.decoder import Decoder
@@ -26,7 +26,11 @@ class Backbone(nn.Module):
     def __init__(self, config: VideoLMConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision_tower = VisionTransformer(config.vision)
+        if config.video_vision is None:
+            self.vision_tower = VisionTransformer(config.vision)
+        else:
+            self.video_tower = VisionTransformer(config.video_vision)
+            self.image_tower = VisionTransformer(config.vision)
         self.multi_modal_projector = Projector(config.fusion, config.feature_width, config.decoder.hidden_size)
         video = config.tokens.video
         self.vision_resampler: ConvPool | None = None
@@ -40,6 +44,13 @@ class Backbone(nn.Module):
             self.image_newline = nn.Parameter(torch.randn(width) / width**0.5)
         self.language_model = Decoder(config.decoder)
 
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The tower of both kinds, or that of pictures and that of videos."""
+        if self.config.video_vision is None:
+            return (self.vision_tower,)
+        return (self.image_tower, self.video_tower)
+
     def encode_media(
         self, media: Sequence[VisualInput], *, max_tiles_per_batch: int | None = None
     ) -> tuple[Features, ...]:
@@ -47,8 +58,8 @@ class Backbone(nn.Module):
 
         Args:
             media: Pictures and videos in any order.
-            max_tiles_per_batch: Most tiles in one call of the tower. None: all of them while gradients are recorded;
-                otherwise as many as suit the device.
+            max_tiles_per_batch: Most tiles in one call of the tower, but at least the frames that attend to each
+                other. None: all of them while gradients are recorded; otherwise as many as suit the device.
 
         Returns:
             One ``Features`` a medium, in order.
@@ -63,8 +74,8 @@ class Backbone(nn.Module):
         num_image_tiles = sum(len(medium.pixel_values) for medium in media if medium.kind == "image")
         parts: tuple[list[Tensor], list[Tensor]] = ([], [])
         size = max_tiles_per_batch or self._tiles_per_batch(len(pixels))
-        for start in range(0, len(pixels), size):
-            self._encode_tiles(pixels[start : start + size], num_image_tiles - start, parts)
+        for start, end in self._calls(num_image_tiles, len(pixels), size):
+            self._encode_tiles(pixels[start:end], num_image_tiles - start, parts)
         features: dict[int, Features] = {}
         for kind, chunks in zip(("image", "video"), parts, strict=True):
             indices = [index for index in order if media[index].kind == kind]
@@ -72,6 +83,21 @@ class Backbone(nn.Module):
             for index, tiles in zip(indices, torch.split(torch.cat(chunks), sizes) if chunks else (), strict=True):
                 features[index] = Features(tokens=self._lay_out(media[index], tiles))
         return tuple(features[index] for index in range(len(media)))
+
+    def blank_media(self, present: Collection[MediaKind]) -> list[VisualInput]:
+        """Small black media for every tower that media of the ``present`` kinds leave out."""
+        vision, tokens = self.config.vision, self.config.tokens
+        side = (vision.image_size, vision.image_size)
+        blank: list[VisualInput] = []
+        if self.config.video_vision is not None and "image" not in present:
+            layout = tokens.image.layout(*side)
+            pixels = torch.zeros(layout.num_tiles, vision.num_channels, *side)
+            blank.append(VisualInput(kind="image", pixel_values=pixels, size=side, num_tokens=layout.count))
+        if not present or (self.config.video_vision is not None and "video" not in present):
+            pixels = torch.zeros(self.config.vision_of("video").temporal_frames or 1, vision.num_channels, *side)
+            num_tokens = tokens.video.count(len(pixels))
+            blank.append(VisualInput(kind="video", pixel_values=pixels, size=side, num_tokens=num_tokens))
+        return blank
 
     def embed(self, input_ids: Tensor, visual_positions: Tensor, features: Sequence[Features]) -> Tensor:
         """Look ids up and put features in the place of placeholders.
@@ -99,10 +125,21 @@ class Backbone(nn.Module):
         rows = torch.cat([feature.tokens.to(embeds.device, embeds.dtype) for feature in features])
         return embeds.index_copy(0, visual_positions, rows).view(*input_ids.shape, -1)
 
+    def _calls(self, num_image_tiles: int, num_tiles: int, size: int) -> list[tuple[int, int]]:
+        """First and last tile of each call of a tower, at most ``size`` tiles or one group of frames in each."""
+        if self.config.video_vision is None:
+            return [(start, min(start + size, num_tiles)) for start in range(0, num_tiles, size)]
+        group = self.config.video_vision.temporal_frames or 1
+        video_size = max(size // group, 1) * group
+        images = [(start, min(start + size, num_image_tiles)) for start in range(0, num_image_tiles, size)]
+        starts = range(num_image_tiles, num_tiles, video_size)
+        return images + [(start, min(start + video_size, num_tiles)) for start in starts]
+
     def _encode_tiles(self, pixels: Tensor, num_image_tiles: int, parts: tuple[list[Tensor], list[Tensor]]) -> None:
         """Encode one batch of tiles, of which the first ``num_image_tiles`` are of pictures, into ``parts``."""
-        weight = self.vision_tower.embeddings.patch_embedding.weight
-        states = self.vision_tower(pixels.to(weight.device, weight.dtype), self.config.feature_indices)
+        tower = self.towers[0] if num_image_tiles > 0 else self.towers[-1]
+        weight = tower.embeddings.patch_embedding.weight
+        states = tower(pixels.to(weight.device, weight.dtype), self.config.feature_indices)
         split = min(max(num_image_tiles, 0), len(pixels))
         if split:
             parts[0].append(self._project([state[:split] for state in states], is_video=False))
@@ -128,7 +165,7 @@ class Backbone(nn.Module):
         return lay_out_image(features, self.config.tokens.image.layout(*medium.size), self.image_newline)
 
     def _tiles_per_batch(self, num_tiles: int) -> int:
-        weight = self.vision_tower.embeddings.patch_embedding.weight
+        weight = self.towers[0].embeddings.patch_embedding.weight
         if torch.is_grad_enabled() or weight.device.type != "cpu":
             return num_tiles
         vision = self.config.vision
@@ -143,6 +180,12 @@ class Backbone(nn.Module):
             raise ProcessingError(
                 f"Medium {index} has pixels of shape {list(shape)}: this model takes "
                 f"[tiles or frames, {channels}, {size}, {size}]. Prepare media with this model's processor."
+            )
+        group = self.config.vision_of(medium.kind).temporal_frames
+        if group is not None and shape[0] % group:
+            raise ProcessingError(
+                f"Medium {index} is a video of {shape[0]} frames, but this model compares frames in groups of {group}: "
+                f"expected a multiple of {group}. Take {group} frames of a video that has as many."
             )
         tokens = self.config.tokens
         if medium.kind == "video":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from videolm.contracts import MediaKind
 from videolm.errors import ConfigError
 from videolm.visual_tokens import VisualTokens
 
@@ -36,6 +37,8 @@ class VisionConfig:
     post_norm: bool = True
     """Whether the parameters hold a last norm; it is never applied to the features of a language model."""
     patch_bias: bool = False
+    temporal_frames: int | None = None
+    """Frames that attend to each other, place by place, at the start of every layer; None: each frame is by itself."""
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
@@ -44,6 +47,8 @@ class VisionConfig:
         )
         _check_heads("vision", self.hidden_size, self.num_attention_heads)
         _check_activation("vision hidden_act", self.hidden_act)
+        if self.temporal_frames is not None:
+            _check_positive(self, "temporal_frames")
         if self.patch_size > self.image_size:
             raise ConfigError(
                 f"A vision tower with image_size {self.image_size} and patch_size {self.patch_size} has no patches: "
@@ -139,6 +144,9 @@ class VideoLMConfig:
     """A whole video language model."""
 
     vision: VisionConfig
+    """The tower; that of pictures where videos have one of their own."""
+    video_vision: VisionConfig | None = None
+    """The tower of videos; None: one tower for both kinds."""
     decoder: DecoderConfig
     fusion: FusionConfig
     tokens: VisualTokens
@@ -146,6 +154,7 @@ class VideoLMConfig:
     """Whether the head is the embedding table itself."""
 
     def __post_init__(self) -> None:
+        self._check_towers()
         self._check_layers()
         self._check_tokens()
 
@@ -159,6 +168,26 @@ class VideoLMConfig:
     def feature_width(self) -> int:
         """Channels of one patch when it leaves the tower."""
         return self.vision.hidden_size * len(self.fusion.feature_layers)
+
+    def vision_of(self, kind: MediaKind) -> VisionConfig:
+        """The tower that encodes media of this kind."""
+        return self.video_vision if kind == "video" and self.video_vision is not None else self.vision
+
+    def _check_towers(self) -> None:
+        if self.vision.temporal_frames is not None:
+            raise ConfigError(
+                f"The tower of pictures attends over {self.vision.temporal_frames} frames, but a picture has one: "
+                "only a tower for videos alone can do that. Give videos a tower of their own."
+            )
+        if self.video_vision is None:
+            return
+        for name in ("image_size", "patch_size", "num_channels", "hidden_size", "num_hidden_layers", "class_token"):
+            picture, video = getattr(self.vision, name), getattr(self.video_vision, name)
+            if picture != video:
+                raise ConfigError(
+                    f"{name} is {picture} in the tower of pictures and {video} in that of videos: they share a "
+                    "projector, so both are expected to be the same. Correct vision_config."
+                )
 
     def _check_layers(self) -> None:
         num_layers = self.vision.num_hidden_layers

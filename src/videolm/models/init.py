@@ -15,7 +15,11 @@ PositionInit = Literal["normal", "sincos2d"]
 
 __all__ = ["PositionInit", "init_weights", "sincos2d_positions"]
 
-_RESIDUAL_OUTPUTS = ("self_attn.out_proj.weight", "mlp.fc2.weight", "self_attn.o_proj.weight", "mlp.down_proj.weight")
+_RESIDUAL_OUTPUTS = (
+    *("self_attn.out_proj.weight", "temporal_attn.out_proj.weight", "mlp.fc2.weight"),
+    *("self_attn.o_proj.weight", "mlp.down_proj.weight"),
+)
+_TOWERS = ("model.vision_tower.", "model.image_tower.", "model.video_tower.")
 
 
 @torch.no_grad()
@@ -46,7 +50,8 @@ def init_weights(model: VideoLM, seed: int, position_init: PositionInit = "norma
             parameter.copy_(values * _deviation(name, model.model.config))
     if position_init == "sincos2d":
         positions = sincos2d_positions(model.model.config.vision)
-        model.model.vision_tower.embeddings.position_embedding.weight.copy_(positions)
+        for tower in model.model.towers:
+            tower.embeddings.position_embedding.weight.copy_(positions)
 
 
 def sincos2d_positions(config: VisionConfig) -> Tensor:
@@ -70,7 +75,7 @@ def sincos2d_positions(config: VisionConfig) -> Tensor:
 def _deviation(name: str, config: VideoLMConfig) -> float:
     if name == "model.image_newline":
         return 1 / math.sqrt(config.decoder.hidden_size)
-    if name.startswith("model.vision_tower."):
+    if name.startswith(_TOWERS):
         part: tuple[float, int] = (config.vision.initializer_range, config.vision.num_hidden_layers)
     else:
         part = (config.decoder.initializer_range, config.decoder.num_hidden_layers)

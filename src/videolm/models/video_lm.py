@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from videolm.contracts import Features, ModelInputs, PackedBatch, VisualInput
+from videolm.contracts import Features, MediaKind, ModelInputs, PackedBatch, VisualInput
 from videolm.errors import ProcessingError
 from videolm.models.attention import AttentionPlan, CausalPlan, PackedPlan
 from videolm.models.backbone import Backbone
@@ -57,7 +57,8 @@ class VideoLM(nn.Module):
 
     def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
         """Recompute each block's activations in the backward pass instead of keeping them."""
-        self.model.vision_tower.gradient_checkpointing = enabled
+        for tower in self.model.towers:
+            tower.gradient_checkpointing = enabled
         self.model.language_model.gradient_checkpointing = enabled
 
     def new_cache(self) -> KVCache:
@@ -102,7 +103,7 @@ class VideoLM(nn.Module):
             batch.input_ids.to(device), batch.visual_positions.to(device), self.encode_media(batch.media)
         )
         if self.always_encode_media:
-            embeds = embeds + self._touch_all(has_media=bool(batch.media))
+            embeds = embeds + self._touch_all({medium.kind for medium in batch.media})
         plan = PackedPlan.of(batch.sequence_lengths, device=device)
         hidden = self.decode(embeds[None], position_ids=batch.position_ids.to(device)[None], plan=plan)[0]  # [T, D]
         if logits_positions is not None:
@@ -157,17 +158,13 @@ class VideoLM(nn.Module):
             rows.append(Features(tokens=feature.tokens[first - inputs.media_starts[index] :]))
         return torch.cat(positions).to(self.device), rows
 
-    def _touch_all(self, *, has_media: bool) -> Tensor:
+    def _touch_all(self, present: Collection[MediaKind]) -> Tensor:
         """Zero, computed from the parameters that some batches would not use."""
         touched = self.model.language_model.norm.weight.new_zeros(())
         if self.model.image_newline is not None:
             touched = touched + self.model.image_newline.sum()
         if self.model.vision_resampler is not None:
             touched = touched + sum(parameter.sum() for parameter in self.model.vision_resampler.parameters())
-        if not has_media:
-            vision = self.model.config.vision
-            size = (vision.image_size, vision.image_size)
-            pixels = torch.zeros(1, vision.num_channels, *size)
-            blank = VisualInput(kind="video", pixel_values=pixels, size=size, num_tokens=self.tokens.video.count(1))
-            touched = touched + self.encode_media([blank])[0].tokens.sum()
+        for features in self.encode_media(self.model.blank_media(present)):
+            touched = touched + features.tokens.sum()
         return touched * 0

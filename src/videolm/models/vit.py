@@ -90,10 +90,15 @@ class VisionMLP(nn.Module):
 
 
 class VisionBlock(nn.Module):
-    """Attention and MLP, each after a norm and added to what came in."""
+    """Attention and MLP, each after a norm and added to what came in; before them attention over time, where set."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
+        self.temporal_frames = config.temporal_frames
+        if config.temporal_frames is not None:
+            self.temporal_embedding = nn.Parameter(torch.randn(1, config.temporal_frames, config.hidden_size))
+            self.temporal_layer_norm1 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.temporal_attn = VisionAttention(config)
         self.layer_norm1 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = VisionAttention(config)
         self.layer_norm2 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -101,9 +106,22 @@ class VisionBlock(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """One layer on ``[F, P, E]``."""
+        if self.temporal_frames is not None:
+            hidden = self._mix_frames(hidden, self.temporal_frames)
         hidden = hidden + self.self_attn(self.layer_norm1(hidden))
         out: Tensor = hidden + self.mlp(self.layer_norm2(hidden))
         return out
+
+    def _mix_frames(self, hidden: Tensor, group: int) -> Tensor:
+        """Let each place of a frame attend to the same place of the ``group`` frames around it."""
+        num_frames, num_places, width = hidden.shape
+        clips = hidden.view(-1, group, num_places, width).transpose(1, 2)  # [F / group, P, group, E]
+        series = clips.reshape(-1, group, width)
+        if group > 1:  # A single step has no place in time.
+            series = series + self.temporal_embedding
+        series = series + self.temporal_attn(self.temporal_layer_norm1(series))
+        clips = series.view(-1, num_places, group, width).transpose(1, 2)  # [F / group, group, P, E]
+        return clips.reshape(num_frames, num_places, width)
 
 
 class VisionEncoder(nn.Module):
@@ -132,7 +150,7 @@ class VisionTransformer(nn.Module):
         """Run the layers that are needed.
 
         Args:
-            pixel_values: ``[F, C, H, W]``.
+            pixel_values: ``[F, C, H, W]``; a multiple of ``temporal_frames`` of them, where that is set.
             layer_indices: Hidden states wanted, from 0 (the input of the first layer) to the number of layers.
 
         Returns:
