@@ -213,3 +213,40 @@ def test_pictures_without_area_are_refused(size: tuple[int, int]) -> None:
 def test_choosing_without_pinpoints_is_refused() -> None:
     with pytest.raises(ArgumentError, match="image_grid_pinpoints is empty"):
         ImageTokens(grid=16, tile_size=224).choose_resolution(10, 10)
+
+
+@pytest.mark.parametrize(
+    ("pool", "newline", "slow", "fast"),
+    [
+        ("average", "grid", 183, 43),
+        ("average", "frame", 171, 38),
+        ("average", "none", 170, 37),
+        ("bilinear", "grid", 211, 57),
+    ],
+)
+def test_slow_and_fast_frames(pool: str, newline: str, slow: int, fast: int) -> None:
+    tokens = VideoTokens(grid=27, pool=pool, newline=newline, slow_every=5)
+    assert (tokens.count(5), tokens.per_frame) == (slow + 4 * fast, slow)
+    assert tokens.count(64) == 12 * slow + 52 * fast
+
+
+def test_slow_fast_as_the_paper_counts() -> None:
+    """Of 64 frames in groups of 3, the whole part of 64 / 3 is slow."""
+    tokens = VideoTokens(grid=27, newline="none", slow_every=3)
+    assert tokens.slow_frames(64) == tuple(range(0, 63, 3))
+    assert tokens.count(64) == 21 * (13 * 13 + 1) + 43 * (6 * 6 + 1)
+    assert VideoTokens(grid=27, newline="one_token", slow_every=3).count(64) == tokens.count(64) + 1
+    assert VideoTokens(grid=27, slow_every=1).slow_frames(4) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slow_every": 0}, "one slow frame in 0"),
+        ({"slow_every": 2, "pool": "conv"}, "the pooling conv"),
+        ({"slow_every": 2, "stride": 14}, "at most 13"),
+    ],
+)
+def test_slow_fast_that_cannot_be(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        VideoTokens(**{"grid": 27, **changes})  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ Pure arithmetic, no torch. Sizes are ``(height, width)`` throughout.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from videolm.errors import ArgumentError
@@ -30,6 +30,9 @@ class VideoTokens:
     pool: PoolMode | None = "average"
     stride: int = 2
     newline: NewlineMode = "none"
+    slow_every: int | None = None
+    """Slow-fast: of every so many frames the first is pooled with ``stride`` and the others with twice that, and a
+    learned token ends each frame. None: all frames alike."""
 
     def __post_init__(self) -> None:
         if self.grid < 1 or self.stride < 1:
@@ -42,6 +45,8 @@ class VideoTokens:
                 f"The class token cannot be kept when frames are pooled ({self.pool}): pooling needs a square grid. "
                 "Use vision_feature_select_strategy='default', or no pooling."
             )
+        if self.slow_every is not None:
+            self._check_slow_fast(self.slow_every)
 
     @property
     def side(self) -> int:
@@ -52,13 +57,38 @@ class VideoTokens:
 
     @property
     def per_frame(self) -> int:
-        """Tokens of one frame, newlines inside the frame included."""
+        """Tokens of one frame, or of one slow frame; newlines and the learned token inside the frame included."""
         newlines = {"grid": self.side, "frame": 1}.get(self.newline, 0)
-        return self.side**2 + int(self.keep_class_token) + newlines
+        return self.side**2 + int(self.keep_class_token) + newlines + int(self.slow_every is not None)
+
+    @property
+    def fast(self) -> VideoTokens:
+        """The rules of the fast frames of slow-fast, without the learned token after each."""
+        return replace(self, stride=2 * self.stride, slow_every=None)
+
+    def slow_frames(self, num_frames: int) -> tuple[int, ...]:
+        """Which of ``num_frames`` frames are slow: the first of each whole group, and all without slow-fast."""
+        if self.slow_every is None:
+            return tuple(range(num_frames))
+        return tuple(range(0, num_frames // self.slow_every * self.slow_every, self.slow_every))
 
     def count(self, num_frames: int) -> int:
         """Tokens of a video of ``num_frames`` frames."""
-        return num_frames * self.per_frame + int(self.newline == "one_token")
+        num_slow = len(self.slow_frames(num_frames))
+        num_fast_tokens = (num_frames - num_slow) * (self.fast.per_frame + 1) if num_slow < num_frames else 0
+        return num_slow * self.per_frame + num_fast_tokens + int(self.newline == "one_token")
+
+    def _check_slow_fast(self, slow_every: int) -> None:
+        if slow_every < 1 or self.pool not in ("average", "max", "bilinear"):
+            raise ArgumentError(
+                f"Slow-fast with one slow frame in {slow_every} and the pooling {self.pool}: at least 1, and pooling "
+                "that is average, max or bilinear, are expected. Correct faster_token_stride and spatial_pool_mode."
+            )
+        if self.pool != "bilinear" and self.grid < 2 * self.stride:
+            raise ArgumentError(
+                f"Slow-fast pools fast frames of {self.grid} patches a side with stride {2 * self.stride}: nothing "
+                f"would be left of them. Use a spatial_pool_stride of at most {self.grid // 2}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

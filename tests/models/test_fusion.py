@@ -13,7 +13,14 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextVideoConfig
 from transformers.models.llava_next_video.modeling_llava_next_video import LlavaNextVideoModel, LlavaNextVideoPooler
 
-from videolm.models.fusion import ConvPool, lay_out_image, lay_out_video, pool_patches, select_features
+from videolm.models.fusion import (
+    ConvPool,
+    lay_out_image,
+    lay_out_slow_fast,
+    lay_out_video,
+    pool_patches,
+    select_features,
+)
 from videolm.visual_tokens import ImageTokens, VideoTokens
 
 NEWLINE = torch.tensor([-1.0, -2.0])
@@ -48,6 +55,52 @@ def test_a_video_is_laid_out_like_the_slow_reference(newline: Any, keep_class_to
 
     assert out.tolist() == torch.stack(slow_video(features, tokens)).tolist()
     assert len(out) == tokens.count(2)
+
+
+def pooled_slowly(frame: Tensor, grid: int, stride: int, mode: str) -> list[list[Tensor]]:
+    """Rows of cells, each the mean or the largest values of its window."""
+    patches = frame.view(grid, grid, -1)
+    starts = range(0, grid - stride + 1, stride)
+    windows = [[patches[y : y + stride, x : x + stride].flatten(0, 1) for x in starts] for y in starts]
+    return [[each.mean(dim=0) if mode == "average" else each.amax(dim=0) for each in row] for row in windows]
+
+
+@pytest.mark.parametrize("newline", ["none", "grid", "frame", "one_token"])
+@pytest.mark.parametrize("mode", ["average", "max"])
+@pytest.mark.parametrize("num_frames", [1, 5, 6])
+def test_slow_and_fast_frames_are_laid_out_like_the_slow_reference(newline: Any, mode: Any, num_frames: int) -> None:
+    grid, faster = 9, torch.tensor([7.0, 8.0])
+    tokens = VideoTokens(grid=grid, pool=mode, newline=newline, slow_every=3)
+    features = torch.randn(num_frames, grid * grid, 2, generator=torch.Generator().manual_seed(0))
+    expected: list[Tensor] = []
+    for index, frame in enumerate(features):
+        is_slow = index % 3 == 0 and index + 3 <= num_frames
+        for row in pooled_slowly(frame, grid, 2 if is_slow else 4, mode):
+            expected += row
+            expected += [NEWLINE] * (newline == "grid")
+        expected += [NEWLINE] * (newline == "frame")
+        expected.append(faster)
+    expected += [NEWLINE] * (newline == "one_token")
+    out = lay_out_slow_fast(features, tokens, NEWLINE, faster)
+
+    torch.testing.assert_close(out, torch.stack(expected))
+    assert len(out) == tokens.count(num_frames)
+
+
+@pytest.mark.parametrize("newline", ["none", "grid", "frame", "one_token"])
+@pytest.mark.parametrize("mode", ["average", "max"])
+def test_pooled_frames_with_newlines_like_the_slow_reference(newline: Any, mode: Any) -> None:
+    tokens = VideoTokens(grid=5, pool=mode, newline=newline)
+    features = torch.randn(3, 25, 2, generator=torch.Generator().manual_seed(1))
+    expected: list[Tensor] = []
+    for frame in features:
+        for row in pooled_slowly(frame, 5, 2, mode):
+            expected += row
+            expected += [NEWLINE] * (newline == "grid")
+        expected += [NEWLINE] * (newline == "frame")
+    expected += [NEWLINE] * (newline == "one_token")
+
+    torch.testing.assert_close(lay_out_video(pool_patches(features, tokens), tokens, NEWLINE), torch.stack(expected))
 
 
 def slow_image(features: Tensor, tokens: ImageTokens, height: int, width: int) -> list[Tensor]:

@@ -11,7 +11,15 @@ from videolm.contracts import Features, MediaKind, VisualInput
 from videolm.errors import PlaceholderMismatchError, ProcessingError
 from videolm.models.config import VideoLMConfig
 from videolm.models.decoder import Decoder
-from videolm.models.fusion import ConvPool, Projector, lay_out_image, lay_out_video, pool_patches, select_features
+from videolm.models.fusion import (
+    ConvPool,
+    Projector,
+    lay_out_image,
+    lay_out_slow_fast,
+    lay_out_video,
+    pool_patches,
+    select_features,
+)
 from videolm.models.vit import VisionTransformer
 
 __all__ = ["Backbone"]
@@ -42,6 +50,10 @@ class Backbone(nn.Module):
         if config.fusion.image_newline:
             width = config.decoder.hidden_size
             self.image_newline = nn.Parameter(torch.randn(width) / width**0.5)
+        self.faster_token: nn.Parameter | None = None
+        if config.fusion.faster_token:
+            width = config.decoder.hidden_size
+            self.faster_token = nn.Parameter(torch.randn(width) / width**0.5)
         self.language_model = Decoder(config.decoder)
 
     @property
@@ -155,11 +167,13 @@ class Backbone(nn.Module):
         if is_video and pools_first:
             features = pool_patches(features, video, self.vision_resampler)
         features = self.multi_modal_projector(features)
-        if is_video and not pools_first:
+        if is_video and not pools_first and video.slow_every is None:
             features = pool_patches(features, video, self.vision_resampler)
         return features
 
     def _lay_out(self, medium: VisualInput, features: Tensor) -> Tensor:
+        if self.faster_token is not None and medium.kind == "video":
+            return lay_out_slow_fast(features, self.config.tokens.video, self.image_newline, self.faster_token)
         if medium.kind == "video":
             return lay_out_video(features, self.config.tokens.video, self.image_newline)
         return lay_out_image(features, self.config.tokens.image.layout(*medium.size), self.image_newline)

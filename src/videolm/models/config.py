@@ -128,6 +128,8 @@ class FusionConfig:
     projector_bias: bool = True
     image_newline: bool = True
     """Whether the parameters hold a newline embedding."""
+    faster_token: bool = False
+    """Whether the parameters hold the token that ends each frame of slow-fast."""
 
     def __post_init__(self) -> None:
         if not self.feature_layers:
@@ -214,6 +216,13 @@ class VideoLMConfig:
         if (image.newline or video.newline != "none") and not self.fusion.image_newline:
             raise ConfigError(
                 "The token rules use newlines, but the parameters hold no newline embedding. Set image_newline."
+            )
+        is_slow_fast = video.slow_every is not None
+        if is_slow_fast != self.fusion.faster_token or (is_slow_fast and self.fusion.pool_position[:5] != "after"):
+            raise ConfigError(
+                f"The token rules have slow_every {video.slow_every}, the parameters faster_token "
+                f"{self.fusion.faster_token}, and frames are pooled {self.fusion.pool_position}: slow-fast needs the "
+                "token and pools after the projector; without it there is no such token. Correct the configuration."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,15 @@ from videolm.models.config import FusionConfig
 from videolm.models.layers import activation
 from videolm.visual_tokens import ImageLayout, VideoTokens
 
-__all__ = ["ConvPool", "Projector", "lay_out_image", "lay_out_video", "pool_patches", "select_features"]
+__all__ = [
+    "ConvPool",
+    "Projector",
+    "lay_out_image",
+    "lay_out_slow_fast",
+    "lay_out_video",
+    "pool_patches",
+    "select_features",
+]
 
 
 class Projector(nn.Module):
@@ -100,6 +109,37 @@ def lay_out_video(features: Tensor, tokens: VideoTokens, newline: Tensor | None)
     rows = features[:, first:].reshape(num_frames, tokens.side, tokens.side, width)
     rows = torch.cat([rows, newline.expand(num_frames, tokens.side, 1, width)], dim=2).flatten(1, 2)
     return torch.cat([features[:, :first], rows], dim=1).flatten(0, 1)
+
+
+def lay_out_slow_fast(features: Tensor, tokens: VideoTokens, newline: Tensor | None, faster: Tensor) -> Tensor:
+    """Pool slow and fast frames each in their way and put them one after another, in the order of time.
+
+    Args:
+        features: ``[F, grid * grid, D]``, projected and not pooled.
+        tokens: Which frames are slow, how both kinds are pooled, and where newlines go.
+        newline: ``[D]``; None where the model has none.
+        faster: ``[D]``, the token that ends each frame.
+
+    Returns:
+        ``[tokens.count(F), D]``.
+    """
+    num_frames, _, width = features.shape
+    slow = tokens.slow_frames(num_frames)
+    fast = [index for index in range(num_frames) if index not in slow]
+    ends_once = tokens.newline == "one_token"
+    frames: dict[int, Tensor] = {}
+    for indices, rules in ((list(slow), tokens), (fast, tokens.fast)):
+        if not indices:
+            continue
+        alike = replace(rules, slow_every=None, newline="none" if ends_once else rules.newline)
+        rows = lay_out_video(pool_patches(features[indices], alike), alike, newline)
+        rows = rows.view(len(indices), alike.per_frame, width)
+        frames |= zip(indices, rows, strict=True)
+    parts = [part for index in range(num_frames) for part in (frames[index], faster[None].to(features.dtype))]
+    if ends_once:
+        assert newline is not None, "newlines without their embedding"
+        parts.append(newline[None].to(features.dtype))
+    return torch.cat(parts)
 
 
 def lay_out_image(features: Tensor, layout: ImageLayout, newline: Tensor | None) -> Tensor:

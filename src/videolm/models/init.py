@@ -73,7 +73,7 @@ def sincos2d_positions(config: VisionConfig) -> Tensor:
 
 
 def _deviation(name: str, config: VideoLMConfig) -> float:
-    if name == "model.image_newline":
+    if name in ("model.image_newline", "model.faster_token"):
         return 1 / math.sqrt(config.decoder.hidden_size)
     if name.startswith(_TOWERS):
         part: tuple[float, int] = (config.vision.initializer_range, config.vision.num_hidden_layers)
