@@ -33,7 +33,9 @@ if TYPE_CHECKING:
         TrainingError,
         VideoLMError,
     )
+    from videolm.families.llava_next import LlavaNextConfig, LlavaNextForConditionalGeneration
     from videolm.families.llava_next_video import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+    from videolm.families.llava_next_video2 import LlavaNextVideo2Config, LlavaNextVideo2ForConditionalGeneration
     from videolm.generation.params import SamplingParams
     from videolm.media.limits import MediaLimits
     from videolm.media.load import load_media
@@ -71,7 +73,9 @@ _MODULES = {
         "TrainingError",
         "VideoLMError",
     ),
+    "videolm.families.llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration"),
     "videolm.families.llava_next_video": ("LlavaNextVideoConfig", "LlavaNextVideoForConditionalGeneration"),
+    "videolm.families.llava_next_video2": ("LlavaNextVideo2Config", "LlavaNextVideo2ForConditionalGeneration"),
     "videolm.generation.params": ("SamplingParams",),
     "videolm.media.limits": ("MediaLimits",),
     "videolm.media.load": ("load_media",),
@@ -94,6 +98,10 @@ __all__ = [
     "FrameSampling",
     "Frames",
     "GenerationError",
+    "LlavaNextConfig",
+    "LlavaNextForConditionalGeneration",
+    "LlavaNextVideo2Config",
+    "LlavaNextVideo2ForConditionalGeneration",
     "LlavaNextVideoConfig",
     "LlavaNextVideoForConditionalGeneration",
     "MediaError",

@@ -71,6 +71,8 @@ class VisualInput:
     size: tuple[int, int]
     """Height and width of the source in pixels (a picture's layout depends on it)."""
     num_tokens: int
+    note: str = ""
+    """What the prompt says about it before the message's own text, such as when a video's frames were taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

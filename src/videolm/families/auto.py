@@ -14,7 +14,10 @@ from videolm.families.base import Family, FamilyConfig, FamilyModel, read_dtype
 from videolm.families.hub import resolve
 from videolm.families.initialise import without_values
 from videolm.families.json_config import read_json
+from videolm.families.llava_next import LlavaNextForConditionalGeneration
 from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
+from videolm.families.llava_next_video2 import LlavaNextVideo2ForConditionalGeneration
+from videolm.families.original_configs import from_original
 from videolm.families.processors import build_processor, read_sampling
 from videolm.processing.processor import Processor
 from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, staged_folder
@@ -31,7 +34,11 @@ __all__ = [
     "save_model",
 ]
 
-MODEL_CLASSES: tuple[type[FamilyModel], ...] = (LlavaNextVideoForConditionalGeneration,)
+MODEL_CLASSES: tuple[type[FamilyModel], ...] = (
+    LlavaNextVideoForConditionalGeneration,
+    LlavaNextVideo2ForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+)
 """One row a family."""
 
 _BY_TYPE = {model_class.family.model_type: model_class for model_class in MODEL_CLASSES}
@@ -130,7 +137,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is no folder: expected the folder of a model, which holds config.json and weights. "
             "Check the path."
         )
-    return read_json(folder / "config.json")
+    return from_original(read_json(folder / "config.json"))
 
 
 def _class_for(values: Mapping[str, Any], where: str) -> type[FamilyModel]:

@@ -60,8 +60,9 @@ def initialise(model: VideoLM) -> None:
     _draw_all(model, settings.decoder.initializer_range)
     for tower in backbone.towers:
         _draw_tower(tower)
-    if backbone.image_newline is not None:
-        backbone.image_newline.normal_(std=settings.decoder.hidden_size**-0.5)
+    for vector in (backbone.image_newline, backbone.faster_token):
+        if vector is not None:
+            vector.normal_(std=settings.decoder.hidden_size**-0.5)
 
 
 def _draw_tower(tower: VisionTransformer) -> None:

@@ -6,11 +6,13 @@ from videolm.weights.keymap import KeyLayout, KeyRule
 
 __all__ = ["LLAVA_SAVE_LAYOUTS", "LLAVA_TOWER_LAYOUTS"]
 
-# Tables that every reader computes, the text half of CLIP, and SigLIP's pooling head.
+# Tables that every reader computes, SigLIP's pooling head, and its last layer, which these models never run.
 _IGNORED = (
     r".*\.position_ids",
     r".*\.rotary_emb\.inv_freq",
     r".*\.vision_model\.head\..*",
+    r"(model\.)?vision_tower\.head\..*",
+    r".*vision_tower\..*encoder\.layers\.26\..*",
 )
 
 _ORIGINAL = KeyLayout(
@@ -23,6 +25,7 @@ _ORIGINAL = KeyLayout(
         KeyRule(file="model.mm_projector.0.", module="model.multi_modal_projector.linear_1."),
         KeyRule(file="model.mm_projector.2.", module="model.multi_modal_projector.linear_2."),
         KeyRule(file="model.image_newline", module="model.image_newline"),
+        KeyRule(file="model.faster_token", module="model.faster_token"),
         KeyRule(file="model.vision_resampler.", module="model.vision_resampler."),
     ),
     ignored=_IGNORED,
@@ -39,6 +42,7 @@ def _flat(name: str, tower: str, resampler: str) -> KeyLayout:
             KeyRule(file="multi_modal_projector.", module="model.multi_modal_projector."),
             KeyRule(file=resampler, module="model.vision_resampler."),
             KeyRule(file="image_newline", module="model.image_newline"),
+            KeyRule(file="faster_token", module="model.faster_token"),
             KeyRule(file="language_model.model.", module="model.language_model."),
             KeyRule(file="language_model.lm_head.", module="lm_head."),
         ),
@@ -56,6 +60,7 @@ def _nested(name: str, tower: str) -> KeyLayout:
             KeyRule(file="model.multi_modal_projector.", module="model.multi_modal_projector."),
             KeyRule(file="model.vision_resampler.", module="model.vision_resampler."),
             KeyRule(file="model.image_newline", module="model.image_newline"),
+            KeyRule(file="model.faster_token", module="model.faster_token"),
             KeyRule(file="model.language_model.", module="model.language_model."),
             KeyRule(file="lm_head.", module="lm_head."),
         ),

@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 from videolm.errors import ConfigError
 from videolm.families.json_config import JsonConfig, Key, flag, number, optional, whole, word
 
-__all__ = ["CLIPVisionConfig", "LlamaConfig", "MistralConfig", "Qwen2Config", "TextConfig", "part_config"]
+__all__ = [
+    "CLIPVisionConfig",
+    "LlamaConfig",
+    "MistralConfig",
+    "Qwen2Config",
+    "SiglipVisionConfig",
+    "TextConfig",
+    "TowerConfig",
+    "part_config",
+]
 
 VISION_ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 
@@ -21,21 +30,16 @@ _TOKEN_IDS = Key(
 )
 
 
-class CLIPVisionConfig(JsonConfig):
-    """A CLIP vision tower."""
+class TowerConfig(JsonConfig):
+    """A vision tower: what CLIP and SigLIP have in common."""
 
-    model_type = "clip_vision_model"
-    keys: ClassVar[dict[str, Key]] = {
+    shared_keys: ClassVar[dict[str, Key]] = {
         "hidden_size": whole(768),
         "intermediate_size": whole(3072),
-        "projection_dim": whole(512),
         "num_hidden_layers": whole(12),
         "num_attention_heads": whole(12),
         "num_channels": whole(3),
         "image_size": whole(224),
-        "patch_size": whole(32),
-        "hidden_act": word("quick_gelu", VISION_ACTIVATIONS),
-        "layer_norm_eps": number(1e-5),
         "initializer_range": number(0.02),
     }
 
@@ -45,6 +49,30 @@ class CLIPVisionConfig(JsonConfig):
             raise self.wrong("num_attention_heads", self.num_attention_heads, f"a divisor of {self.hidden_size}")
         if self.image_size < self.patch_size:
             raise self.wrong("image_size", self.image_size, f"at least one patch of {self.patch_size} pixels")
+
+
+class CLIPVisionConfig(TowerConfig):
+    """A CLIP vision tower."""
+
+    model_type = "clip_vision_model"
+    keys: ClassVar[dict[str, Key]] = TowerConfig.shared_keys | {
+        "projection_dim": whole(512),
+        "patch_size": whole(32),
+        "hidden_act": word("quick_gelu", VISION_ACTIVATIONS),
+        "layer_norm_eps": number(1e-5),
+    }
+
+
+class SiglipVisionConfig(TowerConfig):
+    """A SigLIP vision tower; ``vision_use_head`` says whether files hold the pooling head, which is never used."""
+
+    model_type = "siglip_vision_model"
+    keys: ClassVar[dict[str, Key]] = TowerConfig.shared_keys | {
+        "patch_size": whole(16),
+        "hidden_act": word("gelu_pytorch_tanh", VISION_ACTIVATIONS),
+        "layer_norm_eps": number(1e-6),
+        "vision_use_head": flag(True),
+    }
 
 
 class TextConfig(JsonConfig):
@@ -164,7 +192,7 @@ class Qwen2Config(TextConfig):
 
 
 _PARTS: dict[str, type[JsonConfig]] = {
-    part.model_type: part for part in (CLIPVisionConfig, LlamaConfig, MistralConfig, Qwen2Config)
+    part.model_type: part for part in (CLIPVisionConfig, SiglipVisionConfig, LlamaConfig, MistralConfig, Qwen2Config)
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from videolm.errors import ConfigError
 from videolm.families.json_config import JsonConfig
-from videolm.families.part_configs import CLIPVisionConfig, TextConfig
+from videolm.families.part_configs import CLIPVisionConfig, TextConfig, TowerConfig
 from videolm.models.config import DecoderConfig, VisionConfig
 
 __all__ = ["decoder_settings", "vision_settings"]
@@ -12,11 +12,12 @@ __all__ = ["decoder_settings", "vision_settings"]
 
 def vision_settings(config: JsonConfig) -> VisionConfig:
     """A tower."""
-    if not isinstance(config, CLIPVisionConfig):
+    if not isinstance(config, TowerConfig):
         raise ConfigError(
             f"vision_config describes a {config.model_type}: expected a {CLIPVisionConfig.model_type}. "
             "Correct its model_type."
         )
+    is_clip = isinstance(config, CLIPVisionConfig)
     return VisionConfig(
         image_size=config.image_size,
         patch_size=config.patch_size,
@@ -27,6 +28,9 @@ def vision_settings(config: JsonConfig) -> VisionConfig:
         intermediate_size=config.intermediate_size,
         hidden_act=config.hidden_act,
         layer_norm_eps=config.layer_norm_eps,
+        class_token=is_clip,
+        pre_norm=is_clip,
+        patch_bias=not is_clip,
         initializer_range=config.initializer_range,
     )
 

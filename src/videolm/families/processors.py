@@ -9,6 +9,7 @@ from typing import Any
 from videolm.errors import ArgumentError, ConfigError, ModelNotFoundError
 from videolm.families.base import Family, FamilyConfig
 from videolm.families.json_config import read_json
+from videolm.families.original_configs import is_original, original_preprocessor
 from videolm.media.sampling import FrameSampling
 from videolm.processing.chat import ChatTemplate
 from videolm.processing.pixels import PixelSettings
@@ -37,6 +38,7 @@ def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Proce
         video_token=whole.get("video_token", family.video_token),
         image_token_id=config.image_token_index,
         video_token_id=config.video_token_index,
+        time_instruction=bool(getattr(config, "add_time_instruction", False)),
         preprocessor_config=_others(image_file, image_pixels),
         video_preprocessor_config=_others(video_file, image_pixels),
         processor_config=_processor_keys(whole, family, config),
@@ -48,10 +50,11 @@ def read_sampling(folder: Path, family: Family) -> FrameSampling:
     settings = _video_settings(folder, _read(folder, "processor_config.json"))
     num_frames, fps = settings.get("num_frames"), settings.get("fps")
     try:
+        if fps is not None:
+            bound = num_frames if num_frames is not None else family.sampling.num_frames
+            return FrameSampling(rule="fps", fps=fps, num_frames=bound)
         if num_frames is not None:
             return FrameSampling(rule=family.sampling.rule, num_frames=num_frames)
-        if fps is not None:
-            return FrameSampling(rule="fps", fps=fps, num_frames=family.sampling.num_frames)
     except ArgumentError as error:
         raise ConfigError(f"The video processor's settings in {folder} cannot be used: {error}") from error
     return family.sampling
@@ -79,6 +82,9 @@ def _required(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         if (folder / name).is_file():
             return read_json(folder / name)
+    config = _read(folder, "config.json")
+    if is_original(config):  # Folders of the original code have no such file: the tower's name says it all.
+        return original_preprocessor(config)
     raise ModelNotFoundError(
         f"{folder} has no {' and no '.join(names)}: it says how pictures and frames are resized and normalised. "
         "Copy it from where the model came from."
@@ -151,6 +157,6 @@ def _processor_keys(whole: Mapping[str, Any], family: Family, config: FamilyConf
     kept = {name: value for name, value in whole.items() if name not in ("image_processor", "video_processor")}
     return {
         "processor_class": family.processor_class,
-        "num_additional_image_tokens": 1,
+        "num_additional_image_tokens": int(config.settings().vision.class_token),
         "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", "default"),
     } | kept

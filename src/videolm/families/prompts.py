@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CHATML_TEMPLATE", "MISTRAL_TEMPLATE", "VICUNA_TEMPLATE"]
+__all__ = ["CHATML_TEMPLATE", "MISTRAL_TEMPLATE", "QWEN_TEMPLATE", "VICUNA_TEMPLATE"]
 
 # In all of them the media of a message stand before its text, in the order given, one to a line.
 _PIECES = (
@@ -52,3 +52,15 @@ CHATML_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 """ChatML without a newline after the end marker: the 34B checkpoints."""
+
+QWEN_TEMPLATE = (
+    _PIECES + "{%- if messages[0]['role'] != 'system' -%}"
+    "{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' -}}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{% generation %}{{- words(message) + '<|im_end|>' -}}{% endgeneration %}{{- '\\n' -}}"
+    "{%- else -%}{{- media(message) + words(message) + '<|im_end|>\\n' -}}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+"""ChatML as Qwen1.5 and Qwen2 write it: a system message, and a newline after each end marker."""

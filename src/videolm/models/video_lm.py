@@ -161,8 +161,9 @@ class VideoLM(nn.Module):
     def _touch_all(self, present: Collection[MediaKind]) -> Tensor:
         """Zero, computed from the parameters that some batches would not use."""
         touched = self.model.language_model.norm.weight.new_zeros(())
-        if self.model.image_newline is not None:
-            touched = touched + self.model.image_newline.sum()
+        for vector in (self.model.image_newline, self.model.faster_token):
+            if vector is not None:
+                touched = touched + vector.sum()
         if self.model.vision_resampler is not None:
             touched = touched + sum(parameter.sum() for parameter in self.model.vision_resampler.parameters())
         for features in self.encode_media(self.model.blank_media(present)):

@@ -18,6 +18,7 @@ from videolm.processing.batch import BatchInputs, Padding, collate, list_media, 
 from videolm.processing.chat import ChatTemplate, MediaPart, normalise_messages
 from videolm.processing.pixels import PixelSettings, fit_frame, normalise
 from videolm.processing.prompt import IGNORED, encode_for_learning, encode_prompt
+from videolm.processing.time_instruction import time_instruction, with_notes
 from videolm.processing.tokenizer import Tokenizer
 from videolm.visual_tokens import VisualTokens
 
@@ -42,6 +43,8 @@ class Processor:
     video_token_id: int
     dtype: torch.dtype = torch.float32
     """Of pixel values."""
+    time_instruction: bool = False
+    """Whether prompts tell the length of each video and the times of its frames."""
     preprocessor_config: Mapping[str, Any] = field(default_factory=dict)
     """Further keys for ``preprocessor_config.json``: the class names and settings that other readers want."""
     video_preprocessor_config: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +79,8 @@ class Processor:
         if frames.kind == "video":
             pixels = normalise([self.prepare_frame(frame) for frame in frames.pixels], self.video_pixels, self.dtype)
             num_tokens = self.tokens.video.count(len(frames.pixels))
-            return VisualInput(kind="video", pixel_values=pixels, size=frames.size, num_tokens=num_tokens)
+            note = time_instruction(frames) if self.time_instruction else ""
+            return VisualInput(kind="video", pixel_values=pixels, size=frames.size, num_tokens=num_tokens, note=note)
         picture = frames.pixels[0]
         size = (picture.shape[0], picture.shape[1])
         tiles = normalise(picture_tiles(picture, self.image_pixels, self.tokens.image), self.image_pixels, self.dtype)
@@ -115,6 +119,7 @@ class Processor:
         """
         normal, parts = normalise_messages(messages)
         self._check_media(parts, [medium.kind for medium in media])
+        normal = with_notes(normal, [medium.note for medium in media])
         add_generation_prompt = add_generation_prompt and not learn
         if add_generation_prompt and normal[-1]["role"] != "user":
             raise ProcessingError(

@@ -1,0 +1,253 @@
+"""The ``config.json`` of the original code in, the same model in this library's keys out."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from videolm.errors import ConfigError
+from videolm.families.json_config import JsonConfig
+from videolm.families.part_configs import CLIPVisionConfig, LlamaConfig, MistralConfig, Qwen2Config, SiglipVisionConfig
+
+__all__ = ["from_original", "is_original", "original_preprocessor"]
+
+_DECODERS: dict[str, type[JsonConfig]] = {
+    "llava_llama": LlamaConfig,
+    "llava": LlamaConfig,
+    "llava_mistral": MistralConfig,
+    "llava_qwen": Qwen2Config,
+}
+"""Also the ``model_type`` values that mark a file of the original code, if it names a tower too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tower:
+    """A tower that original files name, and how its pixels are made."""
+
+    config: Mapping[str, Any]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    is_squashed: bool
+    """Frames are made square without regard to their shape, in place of being cropped."""
+
+
+_CLIP_LARGE = {
+    "model_type": CLIPVisionConfig.model_type,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "projection_dim": 768,
+    "patch_size": 14,
+}
+_SIGLIP_SO400M = {
+    "model_type": SiglipVisionConfig.model_type,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    # Of 27: the original code deletes the last one.
+    "num_hidden_layers": 26,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "image_size": 384,
+    "vision_use_head": False,
+}
+_CLIP_STATISTICS = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+    "is_squashed": False,
+}
+_SIGLIP_STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "is_squashed": True}
+_TOWERS: dict[str, _Tower] = {
+    "clip-vit-large-patch14-336": _Tower(config=_CLIP_LARGE | {"image_size": 336}, **_CLIP_STATISTICS),  # type: ignore[arg-type]
+    "clip-vit-large-patch14": _Tower(config=_CLIP_LARGE | {"image_size": 224}, **_CLIP_STATISTICS),  # type: ignore[arg-type]
+    "siglip-so400m-patch14-384": _Tower(config=_SIGLIP_SO400M, **_SIGLIP_STATISTICS),  # type: ignore[arg-type]
+}
+"""By the last part of the name: files hold hub names and paths of other machines."""
+
+_VIDEO_KEYS = ("mm_resampler_type", "mm_spatial_pool_mode", "mm_spatial_pool_stride")
+_NEWLINES = ("grid", "frame", "one_token", "no_token")
+_RANGE = re.compile(r"\((\d+)x(\d+)\)[, .]*(?:\((\d+)x(\d+)\))?")
+
+
+def is_original(values: Mapping[str, Any]) -> bool:
+    """Whether these are the keys of the original code: decoder keys at the top, ``mm_`` keys for the rest."""
+    return values.get("model_type") in _DECODERS and isinstance(values.get("mm_vision_tower"), str)
+
+
+def from_original(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same model in the keys that configurations here have; what is not of the original code stays as it is."""
+    if not is_original(values):
+        return dict(values)
+    _refuse_unknown_parts(values)
+    tower = _tower(values)
+    vision = _vision_config(values, tower)
+    settings = {
+        "vision_config": vision,
+        "text_config": _text_config(values),
+        "tie_word_embeddings": bool(values.get("tie_word_embeddings", False)),
+        "dtype": values.get("torch_dtype", values.get("dtype")),
+        "projector_hidden_act": "gelu",
+        "image_grid_pinpoints": _pinpoints(values, vision["image_size"]),
+        # The original code reads a pair as (width, height), and cuts lengths off without rounding them first.
+        "pinpoint_order": "width_height",
+        "round_unpad": False,
+        "vision_aspect_ratio": values.get("image_aspect_ratio", "anyres"),
+        **_feature_choice(values, vision["model_type"]),
+        **_pooling(values),
+        **_token_ids(values),
+    }
+    return _family_keys(values) | settings
+
+
+def original_preprocessor(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings for pictures and frames that a folder of the original code implies, as a processor file has them."""
+    tower = _tower(values)
+    side = _vision_config(values, tower)["image_size"]
+    square = {"height": side, "width": side}
+    settings = {
+        "size": square if tower.is_squashed else {"shortest_edge": side},
+        "do_center_crop": not tower.is_squashed,
+        "crop_size": square,
+        "resample": 3,
+        "image_mean": list(tower.mean),
+        "image_std": list(tower.std),
+    }
+    most_frames = values.get("frames_upbound") or 0
+    if most_frames > 0:
+        settings["num_frames"] = most_frames
+    if not values.get("force_sample", True):
+        settings["fps"] = 1.0
+    return settings
+
+
+def _family_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The family, and what only that family knows."""
+    if values["model_type"] == "llava_qwen" or values.get("mm_newline_position", "no_token") != "no_token":
+        return {
+            "model_type": "llava_next_video2",
+            "newline_position": _newlines(values),
+            "add_faster_video": bool(values.get("add_faster_video", False)),
+            "faster_token_stride": values.get("faster_token_stride") or 10,
+            "add_time_instruction": bool(values.get("add_time_instruction", False)),
+        }
+    is_video = any(values.get(key) is not None for key in _VIDEO_KEYS)
+    return {"model_type": "llava_next_video" if is_video else "llava_next"}
+
+
+def _refuse_unknown_parts(values: Mapping[str, Any]) -> None:
+    known = {
+        "mm_projector_type": ("mlp2x_gelu",),
+        "mm_resampler_type": (None, "spatial_pool"),
+        "mm_use_im_start_end": (False, None),
+        "mm_patch_merge_type": ("spatial_unpad",),
+    }
+    for key, allowed in known.items():
+        if key in values and values[key] not in allowed:
+            raise _wrong(key, values[key], " or ".join(repr(choice) for choice in allowed))
+
+
+def _tower(values: Mapping[str, Any]) -> _Tower:
+    name = PurePosixPath(values["mm_vision_tower"]).name
+    if name in _TOWERS:
+        return _TOWERS[name]
+    described = values.get("vision_config") or {}
+    for tower in _TOWERS.values():
+        if described.get("model_type") == tower.config["model_type"]:
+            return tower
+    raise _wrong(
+        "mm_vision_tower",
+        values["mm_vision_tower"],
+        f"{', '.join(_TOWERS)}, or any tower with a vision_config that says what it is",
+    )
+
+
+def _vision_config(values: Mapping[str, Any], tower: _Tower) -> dict[str, Any]:
+    """The named tower; a ``vision_config`` in the file overrides it, and counts the layers that are kept."""
+    own = values.get("vision_config") or {}
+    model_type = own.get("model_type", tower.config["model_type"])
+    part = SiglipVisionConfig if model_type == SiglipVisionConfig.model_type else CLIPVisionConfig
+    return {**tower.config, **{key: own[key] for key in part.keys if key in own}, "model_type": model_type}
+
+
+def _text_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    part = _DECODERS[values["model_type"]]
+    kept = {key: values[key] for key in (*part.keys, "rope_theta", "rope_scaling") if key in values}
+    if part is Qwen2Config:
+        kept.pop("rope_scaling", None)  # The class of the original code sets it to nothing, whatever the file says.
+    return {"model_type": part.model_type, **kept}
+
+
+def _feature_choice(values: Mapping[str, Any], vision_type: str) -> dict[str, Any]:
+    """This SigLIP tower always gives its last state; with CLIP the file chooses."""
+    if vision_type == SiglipVisionConfig.model_type:
+        return {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
+    selected = values.get("mm_vision_select_feature", "patch")
+    strategies = {"patch": "default", "cls_patch": "full"}
+    if selected not in strategies:
+        raise _wrong("mm_vision_select_feature", selected, " or ".join(strategies))
+    return {
+        "vision_feature_layer": values.get("mm_vision_select_layer", -2),
+        "vision_feature_select_strategy": strategies[selected],
+    }
+
+
+def _pooling(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Frames are pooled after the projector by the newer code, before it by the older, where a file may say so."""
+    default = "after" if _family_keys(values)["model_type"] == "llava_next_video2" else "before"
+    settings = {
+        "spatial_pool_mode": values.get("mm_spatial_pool_mode") or "average",
+        "spatial_pool_stride": values.get("mm_spatial_pool_stride") or 2,
+        "pooling_position": values.get("mm_pooling_position") or default,
+    }
+    if values.get("mm_spatial_pool_out_channels") is not None and settings["spatial_pool_mode"] == "conv":
+        settings["spatial_pool_out_channels"] = values["mm_spatial_pool_out_channels"]
+    return settings
+
+
+def _newlines(values: Mapping[str, Any]) -> str:
+    position = values.get("mm_newline_position") or "one_token"
+    if position not in _NEWLINES:
+        raise _wrong("mm_newline_position", position, ", ".join(_NEWLINES))
+    return str(position)
+
+
+def _token_ids(values: Mapping[str, Any]) -> dict[str, int]:
+    """Ids for placeholders, which the original code has none of: the file's, else the first that no text has."""
+    first = 151646 if values["model_type"] == "llava_qwen" else int(values.get("vocab_size", 32000))
+    image = values.get("image_token_index")
+    image = first if image is None else int(image)
+    video = values.get("video_token_index")
+    return {"image_token_index": image, "video_token_index": image + 1 if video is None else int(video)}
+
+
+def _pinpoints(values: Mapping[str, Any], side: int) -> list[list[int]]:
+    """A list, its text in Python's spelling, or a range of tile counts such as ``(1x1),...,(6x6)``."""
+    found = values.get("image_grid_pinpoints")
+    if isinstance(found, str) and (match := _RANGE.match(found.strip())):
+        first, last = match.groups()[:2], re.findall(r"\((\d+)x(\d+)\)", found)[-1]
+        rows, columns = (range(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+        return [[row * side, column * side] for row in rows for column in columns]
+    if isinstance(found, str):
+        try:
+            found = ast.literal_eval(found)
+        except (ValueError, SyntaxError):
+            found = None
+    try:
+        pairs = [[int(one), int(other)] for one, other in found or ()]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs:
+        expected = "a list of [width, height] pairs, or a range such as '(1x1),...,(6x6)'"
+        raise _wrong("image_grid_pinpoints", values.get("image_grid_pinpoints"), expected)
+    return pairs
+
+
+def _wrong(key: str, value: Any, expected: str) -> ConfigError:
+    return ConfigError(
+        f"{key} is {value!r} in this config.json of the original code: expected {expected}. "
+        "Other variants cannot be run; check that the file belongs to a supported model."
+    )
