@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,27 +29,9 @@ def shard(model: Any, processes: Processes, *, optimizer: str) -> None:
     for block in blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    in_blocks = {parameter for block in blocks for parameter in block.parameters()}
+    # Gradients are exchanged for the parameters that have one, so all processes need the same, whatever their media.
     model.always_encode_media = True
-    model.forward_packed = _touching(model, [name for name, p in model.named_parameters() if p not in in_blocks])
     register_fsdp_forward_method(model, "forward_packed")
-
-
-def _touching(model: Any, names: list[str]) -> Callable[..., Tensor]:
-    """``forward_packed`` in which the named parameters always take part.
-
-    Gradients are exchanged for the parameters that have one, so all processes need the same: also where only one of
-    them has a picture whose rows end in the learned newline.
-    """
-    forward = model.forward_packed
-
-    def forward_packed(*arguments: Any, **options: Any) -> Tensor:
-        parameters = [model.get_parameter(name) for name in names]
-        nothing = sum(parameter.sum() for parameter in parameters if parameter.requires_grad)
-        logits: Tensor = forward(*arguments, **options) + nothing * 0
-        return logits
-
-    return forward_packed
 
 
 def whole(tensor: Tensor) -> Tensor:
