@@ -52,8 +52,9 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"The configuration {path} cannot be read ({error}), expected a YAML file. Check the path."
+            f"The configuration {path} cannot be read ({reason}), expected a YAML file. Check the path."
         ) from None
     except yaml.YAMLError as error:
         text = " ".join(str(error).split())
