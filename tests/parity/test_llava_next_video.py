@@ -10,6 +10,8 @@ import torch
 
 from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
 
+from .comparing import assert_same_logits, ours_from
+
 transformers = pytest.importorskip("transformers")
 
 IMAGE_ID, VIDEO_ID = 78, 79
@@ -18,19 +20,6 @@ MakeBatch = Callable[..., Any]
 
 
 PROMPTS = ["text_only", "one_video", "image_and_video", "video_then_images", "mixed_rows"]
-
-
-def ours_from(theirs: Any) -> LlavaNextVideoForConditionalGeneration:
-    return LlavaNextVideoForConditionalGeneration.from_state_dict(theirs.config.to_dict(), theirs.state_dict())
-
-
-def assert_same_logits(ours: Any, theirs: Any, batch: Any) -> None:
-    inputs = batch.inputs
-    with torch.inference_mode():
-        found, expected = ours(**inputs).logits, theirs(**inputs).logits
-    # What stands at padding means nothing, and differs: their positions count padding, ours do not.
-    kept = inputs["attention_mask"].bool()
-    torch.testing.assert_close(found[kept], expected[kept])
 
 
 # --- logits ---

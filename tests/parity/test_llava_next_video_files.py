@@ -13,23 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
 
+from .comparing import assert_same_logits, ours_from
+
 transformers = pytest.importorskip("transformers")
 
 Reference = Callable[..., Any]
 MakeBatch = Callable[..., Any]
-
-
-def ours_from(theirs: Any) -> LlavaNextVideoForConditionalGeneration:
-    return LlavaNextVideoForConditionalGeneration.from_state_dict(theirs.config.to_dict(), theirs.state_dict())
-
-
-def assert_same_logits(ours: Any, theirs: Any, batch: Any) -> None:
-    inputs = batch.inputs
-    with torch.inference_mode():
-        found, expected = ours(**inputs).logits, theirs(**inputs).logits
-    # What stands at padding means nothing, and differs: their positions count padding, ours do not.
-    kept = inputs["attention_mask"].bool()
-    torch.testing.assert_close(found[kept], expected[kept])
 
 
 def in_layout(layout: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
