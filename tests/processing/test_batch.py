@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from videolm.contracts import Frames
-from videolm.errors import ArgumentError, ProcessingError
+from videolm.errors import ArgumentError, DeviceError, ProcessingError
 from videolm.processing.pixels import normalise
 from videolm.processing.processor import Processor
 from videolm.processing.tokenizer import Tokenizer
@@ -103,11 +103,6 @@ def test_truncation_cuts_text_and_never_media(make_processor: MakeProcessor) -> 
         ({"text": "x", "padding": "max_length"}, ArgumentError, "no max_length"),
         ({"text": ["x", "x y z"], "padding": False}, ArgumentError, "different lengths"),
         ({"text": []}, ArgumentError, "list of prompts is empty"),
-        (
-            {"text": "<video><video>", "videos": [np.zeros((n, 9, 9, 3), np.uint8) for n in (1, 2)]},
-            ProcessingError,
-            "have 1, 2 frames",
-        ),
     ],
 )
 def test_calls_that_cannot_work_say_why(
@@ -115,6 +110,21 @@ def test_calls_that_cannot_work_say_why(
 ) -> None:
     with pytest.raises(error, match=said):
         make_processor()(**arguments)
+
+
+def test_videos_of_different_length_share_a_call(make_processor: MakeProcessor) -> None:
+    processor = make_processor()
+    videos = [pixels(1, 20, 50), pixels(3, 20, 50)]
+    batch = processor(text=["<video>", "and <video>"], videos=videos).to(torch.float16)
+    assert [clip.shape[0] for clip in batch.pixel_values_videos] == [1, 3]
+    assert {clip.dtype for clip in batch.pixel_values_videos} == {torch.float16}
+    assert [int((row == VIDEO).sum()) for row in batch.input_ids] == [processor.tokens.video.count(n) for n in (1, 3)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there(make_processor: MakeProcessor) -> None:
+    with pytest.raises(DeviceError, match=r"cannot move to cuda:0: this machine has 0 .* Use \.to\(model\.device\)"):
+        make_processor()(text="red").to(0, torch.float16)
 
 
 def test_a_batch_moves_and_only_floats_change_type(make_processor: MakeProcessor) -> None:

@@ -153,7 +153,7 @@ def test_settings_survive_the_file() -> None:
         ({"resample": 9}, "resampling filter"),
         ({"resample": "sharp"}, "resampling filter"),
         ({"image_mean": [1, 2]}, "image_mean"),
-        ({"image_std": 0.5}, "image_std"),
+        ({"image_std": "0.5"}, "image_std"),
     ],
 )
 def test_unknown_settings_are_refused(config: dict[str, Any], error: str) -> None:

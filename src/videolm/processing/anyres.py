@@ -35,7 +35,7 @@ def _fill(picture: np.ndarray, target: tuple[int, int], settings: PixelSettings)
         size = min(math.ceil(height * scale_across), target[0]), target[1]
     else:
         size = target[0], min(math.ceil(width * scale_down), target[1])
-    canvas = np.zeros((*target, 3), dtype=np.uint8)
+    canvas = np.zeros((*target, 3), dtype=picture.dtype)
     top, left = (target[0] - size[0]) // 2, (target[1] - size[1]) // 2
     canvas[top : top + size[0], left : left + size[1]] = resize(picture, size, settings)
     return canvas

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from videolm.contracts import Frames, MediaKind, ModelInputs, VisualInput
-from videolm.errors import ProcessingError
+from videolm.errors import ArgumentError, DeviceError, ProcessingError
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 
 _EVERY_FRAME = FrameSampling(rule="fps", num_frames=None, fps=1e6)
 
-__all__ = ["BatchInputs", "Padding", "collate", "list_media", "truncate"]
+__all__ = ["BatchInputs", "Padding", "collate", "list_media", "pad_rows", "stack_alike", "stack_media", "truncate"]
 
 Padding = Literal["longest", "max_length"]
 
 
 class BatchInputs(dict[str, Any]):
-    """Named tensors, also as attributes; made for ``model.generate(**inputs)``."""
+    """Named tensors or lists of them, also as attributes; made for ``model.generate(**inputs)``."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -32,14 +32,33 @@ class BatchInputs(dict[str, Any]):
         except KeyError as error:
             raise AttributeError(f"These inputs hold {', '.join(self)}, and no {name!r}.") from error
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BatchInputs:
-        """The same on a device; ``dtype`` applies to floating-point values alone."""
-        moved = {}
+    def to(self, *where: Any, **options: Any) -> BatchInputs:
+        """Move these inputs to a device, a dtype or both, and return them; a dtype applies to pixels alone."""
+        device, dtype = options.pop("device", None), options.pop("dtype", None)
+        for each in where:
+            device, dtype = (device, each) if isinstance(each, torch.dtype) else (each, dtype)
+        _check_device(device)
         for name, value in self.items():
-            if isinstance(value, Tensor):
-                value = value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-            moved[name] = value
-        return BatchInputs(moved)
+            self[name] = _moved(value, device, dtype, options)
+        return self
+
+
+def _moved(value: Any, device: Any, dtype: torch.dtype | None, options: dict[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_moved(entry, device, dtype, options) for entry in value]
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(device=device, dtype=dtype if value.is_floating_point() else None, **options)
+
+
+def _check_device(device: Any) -> None:
+    # A bare number means the first accelerator, which torch cannot even name where there is none.
+    wanted = torch.device("cuda", device) if isinstance(device, int) else device and torch.device(device)
+    if wanted is not None and wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"These inputs cannot move to {wanted}: this machine has {torch.cuda.device_count()} such devices. "
+            "Use .to(model.device)."
+        )
 
 
 def list_media(media: Any, kind: MediaKind) -> list[Frames]:
@@ -93,13 +112,52 @@ def truncate(row: ModelInputs, max_length: int) -> ModelInputs:
     return replace(row, input_ids=row.input_ids[:max_length])
 
 
+def pad_rows(
+    rows: Sequence[ModelInputs],
+    *,
+    pad_token_id: int,
+    padding_side: str,
+    padding: bool | str = True,
+    truncation: bool | str = False,
+    max_length: int | None = None,
+    ragged: bool = False,
+    with_media: bool = True,
+) -> BatchInputs:
+    """``collate`` as callers ask for it.
+
+    Args:
+        padding: To the longest row, or to ``max_length``; without it rows must be equally long.
+        truncation: Cut rows to ``max_length``, but never inside media.
+        ragged: Without padding, give lists instead of tensors, whatever the lengths.
+        with_media: Add the pixel values.
+    """
+    is_padded, is_cut = padding not in (False, "do_not_pad"), truncation not in (False, "do_not_truncate")
+    if (is_cut or padding == "max_length") and max_length is None:
+        raise ArgumentError("There is no max_length to truncate or pad to: a number is expected. Pass max_length.")
+    if is_cut and max_length is not None:
+        rows = [truncate(row, max_length) for row in rows]
+    if not with_media:
+        rows = [ModelInputs(input_ids=row.input_ids) for row in rows]
+    lengths = {len(row.input_ids) for row in rows}
+    if ragged and not is_padded:
+        ids = [list(row.input_ids) for row in rows]
+        return BatchInputs(input_ids=ids, attention_mask=[[1] * len(row) for row in ids])
+    if not is_padded and len(lengths) > 1:
+        raise ArgumentError(
+            f"The prompts have {len(lengths)} different lengths: equal ones are expected without padding. "
+            "Pass padding=True."
+        )
+    pad_to = max_length if padding == "max_length" and max_length else 0
+    return collate(rows, pad_token_id=pad_token_id, padding_side=padding_side, pad_to=pad_to)
+
+
 def collate(rows: Sequence[ModelInputs], *, pad_token_id: int, padding_side: str, pad_to: int = 0) -> BatchInputs:
     """Padded tensors of ``B`` prompts.
 
     Returns:
         ``input_ids`` and ``attention_mask`` ``[B, S]``; with pictures ``pixel_values`` ``[images, tiles, 3, H, W]``
         (zero where one has fewer tiles) and ``image_sizes`` ``[images, 2]``; with videos ``pixel_values_videos``
-        ``[videos, F, 3, H, W]``.
+        ``[videos, F, 3, H, W]``, or a list of ``[F, 3, H, W]`` where the videos differ in their number of frames.
     """
     length = max(pad_to, *(len(row.input_ids) for row in rows))
     input_ids = torch.full((len(rows), length), pad_token_id)
@@ -114,19 +172,19 @@ def collate(rows: Sequence[ModelInputs], *, pad_token_id: int, padding_side: str
     return batch
 
 
-def stack_media(media: Sequence[VisualInput]) -> dict[str, Tensor]:
+def stack_media(media: Sequence[VisualInput]) -> dict[str, Any]:
     """Pixel values of a batch, by the names of ``collate``."""
     images = [medium for medium in media if medium.kind == "image"]
     videos = [medium.pixel_values for medium in media if medium.kind == "video"]
-    stacked: dict[str, Tensor] = {}
+    stacked: dict[str, Any] = {}
     if images:
         stacked["pixel_values"] = torch.nn.utils.rnn.pad_sequence([i.pixel_values for i in images], batch_first=True)
         stacked["image_sizes"] = torch.tensor([image.size for image in images])
-    if len({len(video) for video in videos}) > 1:
-        raise ProcessingError(
-            f"The videos of one batch have {', '.join(str(len(video)) for video in videos)} frames: equal numbers are "
-            "expected, since they share one tensor. Sample equally many frames, or process them one by one."
-        )
     if videos:
-        stacked["pixel_values_videos"] = torch.stack(videos)
+        stacked["pixel_values_videos"] = stack_alike(videos)
     return stacked
+
+
+def stack_alike(tensors: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """One tensor where all have the same shape, else the list of them."""
+    return torch.stack(list(tensors)) if len({tensor.shape for tensor in tensors}) == 1 else list(tensors)

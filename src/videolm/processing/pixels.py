@@ -48,6 +48,8 @@ class PixelSettings:
     pad_color: tuple[int, int, int] = (0, 0, 0)
     backend: Backend = "torch"
     """torch is fast and at most 2/255 off; pil is bit-equal to Pillow."""
+    fused: bool = False
+    """Rescale mean and deviation instead of the pixels, as transformers' torch processors do: the last bits differ."""
 
     def __post_init__(self) -> None:
         if min(*self.size, *self.crop_size) < 1:
@@ -128,12 +130,11 @@ _DEFAULT_STATISTICS = (("image_mean", _CLIP_MEAN), ("image_std", _CLIP_STD))
 
 
 def resize(frame: np.ndarray, size: Size, settings: PixelSettings) -> np.ndarray:
-    """Resize one uint8 ``[H, W, 3]`` frame to exactly ``size``."""
+    """Resize one ``[H, W, 3]`` frame, uint8 or float, to exactly ``size``."""
     if frame.shape[:2] == size:
         return frame
     if settings.backend == "pil":
-        filter_number = Image.Resampling(_RESAMPLES.index(settings.resample))
-        return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), filter_number))
+        return _resize_with_pillow(frame, size, Image.Resampling(_RESAMPLES.index(settings.resample)))
     if not frame.flags.writeable or not frame.flags.c_contiguous:
         frame = np.array(frame, order="C")  # torch shares memory with writable arrays only
     # Channels stay last in memory: this path of torch's kernel is nearly twice as fast, with equal values.
@@ -142,8 +143,17 @@ def resize(frame: np.ndarray, size: Size, settings: PixelSettings) -> np.ndarray
     return image[0].permute(1, 2, 0).contiguous().numpy()
 
 
+def _resize_with_pillow(frame: np.ndarray, size: Size, resample: Image.Resampling) -> np.ndarray:
+    if frame.dtype == np.uint8:
+        return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), resample))
+    # Pillow filters bytes alone: values from 0 to 1 are brought to its range and back.
+    scale = 255 if frame.min() >= 0 and frame.max() <= 1 else 1
+    pixels = np.clip(frame * np.float32(scale), 0, 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resample)).astype(np.float32) / scale
+
+
 def fit_frame(frame: np.ndarray, settings: PixelSettings) -> np.ndarray:
-    """One uint8 frame at the model's size; a frame that has it already comes back as it is."""
+    """One uint8 or float frame at the model's size; a frame that has it already comes back as it is."""
     height, width = frame.shape[:2]
     if settings.resize == "exact":
         frame = resize(frame, settings.size, settings)
@@ -168,7 +178,7 @@ def _pad_to_square(frame: np.ndarray, color: tuple[int, int, int]) -> np.ndarray
     if height == width:
         return frame
     side = max(height, width)
-    square = np.empty((side, side, 3), dtype=np.uint8)
+    square = np.empty((side, side, 3), dtype=frame.dtype)
     square[:] = color
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = frame
@@ -196,6 +206,8 @@ def normalise(frames: Sequence[np.ndarray], settings: PixelSettings, dtype: torc
     Returns:
         ``[F, 3, H, W]``.
     """
+    if frames[0].dtype != np.uint8:
+        return torch.from_numpy(_formula(np.stack(frames).transpose(0, 3, 1, 2), settings)).to(dtype)
     table = _value_table(settings, dtype)
     height, width = frames[0].shape[:2]
     values = np.empty((len(frames), 3, height, width), dtype=table.dtype)
@@ -219,19 +231,32 @@ def denormalise(pixel_values: Tensor, settings: PixelSettings) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _value_table(settings: PixelSettings, dtype: torch.dtype) -> np.ndarray:
     """``[3, 256]`` values of the formula; half precisions as their bits, which numpy can look up."""
-    values = np.arange(256, dtype=np.float64)
-    values = np.repeat((values * settings.rescale_factor if settings.do_rescale else values)[None], 3, axis=0)
-    values = values.astype(np.float32)
-    if settings.do_normalize:
-        mean, std = (np.array(three, dtype=np.float32)[:, None] for three in (settings.image_mean, settings.image_std))
-        values = (values - mean) / std
+    levels = np.repeat(np.arange(256, dtype=np.float64)[None, None, None], 3, axis=1)  # [1, 3, 1, 256]
+    values = _formula(levels, settings)[0, :, 0]
     table = torch.from_numpy(values).to(dtype)
     return (table.view(torch.int16) if dtype.itemsize == 2 else table).numpy()
+
+
+def _formula(values: Any, settings: PixelSettings) -> np.ndarray:
+    """Rescaled and normalised ``[F, 3, H, W]``."""
+    mean, std = (np.array(each, np.float32).reshape(3, 1, 1) for each in (settings.image_mean, settings.image_std))
+    if settings.fused and settings.do_rescale:
+        scale = np.float32(1 / settings.rescale_factor)
+        if settings.do_normalize:
+            mean, std = mean * scale, std * scale
+        else:
+            values = values.astype(np.float32) * np.float32(settings.rescale_factor)
+    elif settings.do_rescale:
+        values = values.astype(np.float64) * settings.rescale_factor
+    values = values.astype(np.float32)
+    return np.asarray((values - mean) / std if settings.do_normalize else values)
 
 
 def _read_size(size: Any) -> tuple[Resize, Size]:
     if isinstance(size, int):
         return "shortest_edge", (size, size)
+    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
+        return "exact", (size[0], size[1])
     if isinstance(size, Mapping) and isinstance(edge := size.get("shortest_edge"), int):
         return "shortest_edge", (edge, edge)
     if isinstance(size, Mapping) and isinstance(size.get("height"), int) and isinstance(size.get("width"), int):
@@ -254,6 +279,8 @@ def _read_resample(resample: Any) -> Resample:
 
 
 def _three(values: Any, key: str) -> tuple[float, float, float]:
+    if isinstance(values, int | float) and not isinstance(values, bool):
+        values = [values] * 3
     if isinstance(values, Sequence) and len(values) == 3 and all(isinstance(value, (int, float)) for value in values):
         return cast(tuple[float, float, float], tuple(map(float, values)))
     raise ConfigError(f"{key} is {values!r}: expected three numbers. Correct preprocessor_config.json.")

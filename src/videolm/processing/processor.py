@@ -11,36 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from videolm.contracts import Frames, MediaKind, Message, ModelInputs, VisualInput
-from videolm.errors import ArgumentError, ConfigError, ProcessingError
+from videolm.contracts import Frames, Message, ModelInputs, VisualInput
+from videolm.errors import ArgumentError, ConfigError
 from videolm.processing.anyres import picture_tiles
-from videolm.processing.batch import BatchInputs, Padding, collate, list_media, stack_media, truncate
-from videolm.processing.chat import ChatTemplate, MediaPart, normalise_messages
+from videolm.processing.batch import BatchInputs, Padding, list_media, pad_rows, stack_media
+from videolm.processing.chat import normalise_messages
 from videolm.processing.pixels import PixelSettings, fit_frame, normalise
-from videolm.processing.prompt import IGNORED, encode_for_learning, encode_prompt
-from videolm.processing.time_instruction import time_instruction, with_notes
-from videolm.processing.tokenizer import Tokenizer
+from videolm.processing.text_processor import TextProcessor
+from videolm.processing.time_instruction import time_instruction
 from videolm.visual_tokens import VisualTokens
-
-_KINDS: tuple[MediaKind, ...] = ("image", "video")
 
 __all__ = ["Processor"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Processor:
+class Processor(TextProcessor):
     """Makes inputs for one model. It knows the model's sizes and token counts, and none of its weights."""
 
-    tokenizer: Tokenizer
-    chat_template: ChatTemplate
     image_pixels: PixelSettings
     video_pixels: PixelSettings
     tokens: VisualTokens
-    image_token: str = "<image>"
-    video_token: str = "<video>"
-    image_token_id: int
-    """What the model expects in place of a picture; the tokenizer's own id for ``image_token`` may differ."""
-    video_token_id: int
     dtype: torch.dtype = torch.float32
     """Of pixel values."""
     time_instruction: bool = False
@@ -53,7 +43,7 @@ class Processor:
     """The same for ``processor_config.json``."""
 
     def __post_init__(self) -> None:
-        self.tokenizer.add_special((self.image_token, self.video_token))
+        super().__post_init__()
         image, video = self.tokens.image, self.tokens.video
         patch = image.tile_size // image.grid
         for kind, pixels, side in (("image", self.image_pixels, image.grid), ("video", self.video_pixels, video.grid)):
@@ -97,47 +87,9 @@ class Processor:
         learn: bool = False,
     ) -> ModelInputs:
         """One prompt with its media; see ``prepare_text``."""
-        self._check_media(normalise_messages(messages)[1], [frames.kind for frames in media])
+        self.check_media(normalise_messages(messages)[1], [frames.kind for frames in media])
         visual = [self.prepare_medium(frames) for frames in media]
         return self.prepare_text(messages, visual, add_generation_prompt=add_generation_prompt, learn=learn)
-
-    def prepare_text(
-        self,
-        messages: Sequence[Message],
-        media: Sequence[VisualInput],
-        *,
-        add_generation_prompt: bool = True,
-        learn: bool = False,
-    ) -> ModelInputs:
-        """One prompt with media that are prepared already.
-
-        Args:
-            media: In the order in which the messages mention them.
-            add_generation_prompt: End with what makes the model answer; the last message must be the user's.
-            learn: Add labels: the assistant's texts and their end tokens. Such a prompt ends with an answer, so
-                there is no generation prompt.
-        """
-        normal, parts = normalise_messages(messages)
-        self._check_media(parts, [medium.kind for medium in media])
-        normal = with_notes(normal, [medium.note for medium in media])
-        add_generation_prompt = add_generation_prompt and not learn
-        if add_generation_prompt and normal[-1]["role"] != "user":
-            raise ProcessingError(
-                f"The last message is of the role {normal[-1]['role']}: a message of the user is expected, since it is "
-                "to be answered. Add one, or pass add_generation_prompt=False."
-            )
-        chat = self.chat_template.render(normal, add_generation_prompt, find_answers=learn)
-        if learn:
-            placeholders = (self.image_token, self.video_token)
-            ids, labels = encode_for_learning(self.tokenizer, chat, placeholders)
-            return self._expand(ids, media, labels)
-        return self._expand(encode_prompt(self.tokenizer, chat), media)
-
-    def special_strings_in(self, messages: Sequence[Message]) -> tuple[str, ...]:
-        """Special tokens that the messages' texts spell: they are read as text, which a caller may want to say."""
-        normal, _ = normalise_messages(messages)
-        texts = (part.get("text", "") for message in normal for part in message["content"])
-        return tuple(dict.fromkeys(token for text in texts for _, _, token in self.tokenizer.special_strings(text)))
 
     # --- as Hugging Face processors are called ---
 
@@ -163,38 +115,18 @@ class Processor:
         """
         if return_tensors != "pt":
             raise ArgumentError(f"return_tensors is {return_tensors!r}: only 'pt' is expected. Leave it out.")
-        if (truncation or padding == "max_length") and max_length is None:
-            raise ArgumentError("There is no max_length to truncate or pad to: a number is expected. Pass max_length.")
         media = [self.prepare_medium(frames) for frames in [*list_media(images, "image"), *list_media(videos, "video")]]
         if text is None:
             return BatchInputs(stack_media(media))
-        rows = self._rows([text] if isinstance(text, str) else list(text), media)
-        if truncation and max_length is not None:
-            rows = [truncate(row, max_length) for row in rows]
-        lengths = {len(row.input_ids) for row in rows}
-        if not padding and len(lengths) > 1:
-            raise ArgumentError(
-                f"The prompts have {len(lengths)} different lengths: equal ones are expected without padding. "
-                "Pass padding=True."
-            )
-        pad_to = max_length if padding == "max_length" and max_length else 0
-        return collate(rows, pad_token_id=self._padding_id(), padding_side=self.tokenizer.padding_side, pad_to=pad_to)
-
-    def _padding_id(self) -> int:
-        """Masked, so any token does; the tokenizer's own if it has one."""
-        own = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
-        return next((token_id for token_id in own if token_id is not None), 0)
-
-    def _rows(self, texts: Sequence[str], media: Sequence[VisualInput]) -> list[ModelInputs]:
-        if not texts:
-            raise ArgumentError("The list of prompts is empty: at least one is expected. Pass text='...'.")
-        kinds = self._placeholder_kinds()
-        encoded = [self.tokenizer.encode(text) for text in texts]
-        wanted = [[kinds[i] for i in ids if i in kinds] for ids in encoded]
-        self._check_counts([kind for row in wanted for kind in row], [medium.kind for medium in media])
-        waiting = {kind: iter([medium for medium in media if medium.kind == kind]) for kind in kinds.values()}
-        taken = [[next(waiting[kind]) for kind in row] for row in wanted]
-        return [self._expand(ids, row) for ids, row in zip(encoded, taken, strict=True)]
+        rows = self.rows([text] if isinstance(text, str) else list(text), media)
+        return pad_rows(
+            rows,
+            pad_token_id=self.tokenizer.padding_id,
+            padding_side=self.tokenizer.padding_side,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+        )
 
     def apply_chat_template(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The prompt as text, for ``processor(text=...)``; placeholders in messages' texts are placeholders there."""
@@ -229,63 +161,3 @@ class Processor:
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
             (folder / name).write_text(text, encoding="utf-8")
-
-    def _check_media(self, parts: Sequence[MediaPart], kinds: Sequence[MediaKind]) -> None:
-        wanted = [part.kind for part in parts]
-        if wanted != list(kinds):
-            raise ProcessingError(
-                f"The messages mention {_count(wanted)} but {_count(kinds)} came with them: expected the same media in "
-                "the same order. Give each medium one part of its type in a message of the user."
-            )
-
-    def _check_counts(self, written: Sequence[MediaKind], given: Sequence[MediaKind]) -> None:
-        if sorted(written) != sorted(given):
-            raise ProcessingError(
-                f"The prompt holds placeholders for {_count(written)} but {_count(given)} came with it: expected one "
-                f"placeholder each ({self.image_token} or {self.video_token}). Give as many media as the prompt "
-                "mentions, or use a chat template that writes a placeholder for each."
-            )
-
-    def _placeholder_kinds(self) -> dict[int, MediaKind]:
-        """By the tokenizer's id."""
-        kinds: dict[int, MediaKind] = {}
-        for token, kind in zip((self.image_token, self.video_token), _KINDS, strict=True):
-            token_id = self.tokenizer.token_to_id(token)
-            assert token_id is not None  # added on construction
-            kinds[token_id] = kind
-        return kinds
-
-    def _expand(
-        self, ids: Sequence[int], media: Sequence[VisualInput], labels: Sequence[int] | None = None
-    ) -> ModelInputs:
-        """Put each medium's number of placeholders where one stands; media of one kind keep their order."""
-        kinds = self._placeholder_kinds()
-        self._check_counts([kinds[i] for i in ids if i in kinds], [medium.kind for medium in media])
-        waiting = {kind: iter([medium for medium in media if medium.kind == kind]) for kind in _KINDS}
-        expanded: list[int] = []
-        expanded_labels: list[int] = []
-        ordered: list[VisualInput] = []
-        starts: list[int] = []
-        for token_id, label in zip(ids, labels if labels is not None else ids, strict=True):
-            if token_id not in kinds:
-                expanded.append(token_id)
-                expanded_labels.append(label)
-                continue
-            medium = next(waiting[kinds[token_id]])
-            starts.append(len(expanded))
-            ordered.append(medium)
-            model_id = self.image_token_id if medium.kind == "image" else self.video_token_id
-            expanded += [model_id] * medium.num_tokens
-            expanded_labels += [IGNORED] * medium.num_tokens
-        return ModelInputs(
-            input_ids=tuple(expanded),
-            media=tuple(ordered),
-            media_starts=tuple(starts),
-            labels=None if labels is None else tuple(expanded_labels),
-        )
-
-
-def _count(kinds: Sequence[str]) -> str:
-    """For people: ``1 image and 2 videos``; ``no media``."""
-    counts = [(kinds.count(kind), kind) for kind in _KINDS if kind in kinds]
-    return " and ".join(f"{number} {kind}{'s' * (number > 1)}" for number, kind in counts) or "no media"

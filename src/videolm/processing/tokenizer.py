@@ -73,7 +73,7 @@ class Tokenizer:
         return cls(backend, config)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer, (self._backend, {**self._config, "padding_side": self.padding_side})
+        return type(self), (self._backend, {**self._config, "padding_side": self.padding_side})
 
     def __len__(self) -> int:
         return self.size
@@ -98,6 +98,12 @@ class Tokenizer:
     @property
     def pad_token_id(self) -> int | None:
         return self.token_to_id(self.pad_token)
+
+    @property
+    def padding_id(self) -> int:
+        """What fills masked places, where any token does: the padding token, or what else there is."""
+        own = (self.pad_token_id, self.eos_token_id)
+        return next((token_id for token_id in own if token_id is not None), 0)
 
     @property
     def special_tokens(self) -> dict[str, str]:
@@ -141,9 +147,12 @@ class Tokenizer:
             special: Add BOS where the tokenizer does, and read special strings in the text as special tokens.
                 Otherwise the text is text throughout.
         """
-        if not special:
-            return self._encode_plain(text, "start")
-        return self._before(self.special_strings(text)) + list(self._backend.encode(text, add_special_tokens=False).ids)
+        return self.encode_text(text) if special else self._encode_plain(text, "start")
+
+    def encode_text(self, text: str, *, add_bos: bool = True) -> list[int]:
+        """Token ids of a text in which special strings are special tokens."""
+        before = self._before(self.special_strings(text)) if add_bos else []
+        return before + list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def encode_rendered(self, text: str, foreign: Sequence[Span], *, split_at: Sequence[int] = ()) -> list[int]:
         """Token ids of a rendered prompt whose ``foreign`` parts were written by people.
