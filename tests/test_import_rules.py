@@ -34,7 +34,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "reader": frozenset({"options", "stopwatch", "processing", "contracts", "media"}),
     "conversation": frozenset({"options", "stopwatch", "reader", "processing", "models", "generation", "contracts"}),
     "families": frozenset(
-        {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
+        {"processing", "models", "weights", "generation", "visual_tokens", "devices", "contracts", "media"},
     ),
     "engine": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},

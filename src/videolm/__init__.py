@@ -27,15 +27,24 @@ if TYPE_CHECKING:
         MediaNotFoundError,
         MissingExtraError,
         ModelNotFoundError,
+        NotOfferedError,
         PlaceholderMismatchError,
         ProcessingError,
         SampleBudgetError,
         TrainingError,
         VideoLMError,
     )
+    from videolm.families.generation_config import GenerationConfig
     from videolm.families.llava_next import LlavaNextConfig, LlavaNextForConditionalGeneration
     from videolm.families.llava_next_video import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
     from videolm.families.llava_next_video2 import LlavaNextVideo2Config, LlavaNextVideo2ForConditionalGeneration
+    from videolm.families.video_llava import (
+        VideoLlavaCausalLMOutputWithPast,
+        VideoLlavaConfig,
+        VideoLlavaForConditionalGeneration,
+        VideoLlavaModel,
+        VideoLlavaModelOutputWithPast,
+    )
     from videolm.generation.params import SamplingParams
     from videolm.media.limits import MediaLimits
     from videolm.media.load import load_media
@@ -67,15 +76,24 @@ _MODULES = {
         "MediaNotFoundError",
         "MissingExtraError",
         "ModelNotFoundError",
+        "NotOfferedError",
         "PlaceholderMismatchError",
         "ProcessingError",
         "SampleBudgetError",
         "TrainingError",
         "VideoLMError",
     ),
+    "videolm.families.generation_config": ("GenerationConfig",),
     "videolm.families.llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration"),
     "videolm.families.llava_next_video": ("LlavaNextVideoConfig", "LlavaNextVideoForConditionalGeneration"),
     "videolm.families.llava_next_video2": ("LlavaNextVideo2Config", "LlavaNextVideo2ForConditionalGeneration"),
+    "videolm.families.video_llava": (
+        "VideoLlavaCausalLMOutputWithPast",
+        "VideoLlavaConfig",
+        "VideoLlavaForConditionalGeneration",
+        "VideoLlavaModel",
+        "VideoLlavaModelOutputWithPast",
+    ),
     "videolm.generation.params": ("SamplingParams",),
     "videolm.media.limits": ("MediaLimits",),
     "videolm.media.load": ("load_media",),
@@ -97,6 +115,7 @@ __all__ = [
     "FetchError",
     "FrameSampling",
     "Frames",
+    "GenerationConfig",
     "GenerationError",
     "LlavaNextConfig",
     "LlavaNextForConditionalGeneration",
@@ -112,6 +131,7 @@ __all__ = [
     "MissingExtraError",
     "ModelInputs",
     "ModelNotFoundError",
+    "NotOfferedError",
     "PlaceholderMismatchError",
     "ProcessingError",
     "Processor",
@@ -121,6 +141,11 @@ __all__ = [
     "TrainingError",
     "Usage",
     "VideoLMError",
+    "VideoLlavaCausalLMOutputWithPast",
+    "VideoLlavaConfig",
+    "VideoLlavaForConditionalGeneration",
+    "VideoLlavaModel",
+    "VideoLlavaModelOutputWithPast",
     "VisualInput",
     "load",
     "load_media",

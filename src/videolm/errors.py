@@ -13,6 +13,7 @@
     │   └── ModelNotFoundError (FileNotFoundError)
     ├── DeviceError (ValueError)              a device or dtype that this machine does not have
     ├── GenerationError (RuntimeError)        the model's output is not usable
+    ├── NotOfferedError (AttributeError)      a method that other libraries' classes have and ours do not
     ├── TrainingError (RuntimeError)          training cannot go on
     │   └── SampleBudgetError                 too many training samples could not be read
     └── MissingExtraError (ImportError)       an optional dependency is not installed
@@ -34,6 +35,7 @@ __all__ = [
     "MediaNotFoundError",
     "MissingExtraError",
     "ModelNotFoundError",
+    "NotOfferedError",
     "PlaceholderMismatchError",
     "ProcessingError",
     "SampleBudgetError",
@@ -92,6 +94,10 @@ class DeviceError(VideoLMError, ValueError):
 
 class GenerationError(VideoLMError, RuntimeError):
     """The model's output is not usable, such as logits that are not numbers."""
+
+
+class NotOfferedError(VideoLMError, AttributeError):
+    """A method that other libraries' classes have and ours do not; to ``hasattr`` it is not there."""
 
 
 class TrainingError(VideoLMError, RuntimeError):

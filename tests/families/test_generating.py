@@ -82,8 +82,8 @@ def test_wrong_numbers_are_refused(model: Any) -> None:
 
 
 def test_unknown_options_are_refused(model: Any) -> None:
-    with pytest.raises(TypeError, match="num_beams"):
-        model.generate(PROMPTS, num_beams=4)
+    with pytest.raises(ArgumentError, match=r"generate got num_beam, which .* Did you mean num_beams"):
+        model.generate(PROMPTS, num_beam=4)
 
 
 def test_a_placeholder_that_the_model_writes_is_a_word(model: Any) -> None:

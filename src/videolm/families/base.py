@@ -1,192 +1,110 @@
-"""What a family declares, and the classes with Hugging Face's names and signatures that are made from it."""
+"""The classes with Hugging Face's names and signatures, made from what a family declares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from videolm.errors import ArgumentError, ConfigError
-from videolm.families.calling import CausalLMOutput, MediaArguments, run_forward
+from videolm.errors import ArgumentError
+from videolm.families.backbone import FamilyBackbone
+from videolm.families.calling import causal_loss, read_prompt
+from videolm.families.declaration import Family, FamilyConfig, read_dtype
 from videolm.families.generating import generate_batch
-from videolm.families.hub import resolve
-from videolm.families.initialise import initialise, without_values
-from videolm.families.json_config import JsonConfig, read_json, write_json
-from videolm.media.sampling import FrameSampling
-from videolm.models.cache import KVCache
-from videolm.models.config import VideoLMConfig
-from videolm.models.video_lm import VideoLM
-from videolm.visual_tokens import VisualTokens
-from videolm.weights.files import WeightFiles, open_weights
-from videolm.weights.keymap import KeyLayout
-from videolm.weights.loading import load_weights
-from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, save_weights, staged_folder
+from videolm.families.media_arguments import MediaArguments
+from videolm.families.not_offered import NOT_OFFERED, not_offered
+from videolm.families.outputs import BackboneOutput, CausalLMOutput, GenerateOutput
+from videolm.families.placement import check_attention, flash_attention
+from videolm.families.pretrained import PretrainedModel
+from videolm.families.vocabulary import resize_vocabulary
 
-__all__ = ["Family", "FamilyConfig", "FamilyModel"]
-
-Progress = Callable[[int, int | None], None]
+__all__ = ["Family", "FamilyConfig", "FamilyModel", "read_dtype"]
 
 
-class FamilyConfig(JsonConfig):
-    """The ``config.json`` of a whole model."""
+class FamilyModel(PretrainedModel):
+    """A model of one family, with the methods that its documentation describes."""
 
-    def settings(self) -> VideoLMConfig:
-        """What the model is built from."""
-        raise NotImplementedError
+    output_class: ClassVar[type[CausalLMOutput]] = CausalLMOutput
 
-    def visual_tokens(self) -> VisualTokens:
-        """How many tokens a picture and a video become."""
-        raise NotImplementedError
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give the part without the head and both outputs of a family their documented names."""
+        super().__init_subclass__(**options)
+        if "family" not in vars(cls):
+            return
+        prefix = cls.family.architecture.removesuffix("ForConditionalGeneration")
+        place = {"__module__": cls.__module__}
+        cls.output_class = type(f"{prefix}CausalLMOutputWithPast", (CausalLMOutput,), dict(place))
+        states = type(f"{prefix}ModelOutputWithPast", (BackboneOutput,), dict(place))
+        cls.backbone_class = type(f"{prefix}Model", (FamilyBackbone,), place | {"output_class": states, "whole": cls})
 
+    def __getattr__(self, name: str) -> Any:
+        if name in NOT_OFFERED:
+            raise not_offered(type(self).__name__, name)
+        return super().__getattr__(name)
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """Everything that is particular to one family of models, as data."""
+    @property
+    def attn_implementation(self) -> str:
+        """How the decoder attends: sdpa, eager, flash_attention_2 or flex_attention."""
+        return self.model.attn_implementation
 
-    model_type: str
-    """What ``config.json`` calls it."""
-    config_class: type[FamilyConfig]
-    architecture: str
-    """The class name that saved files carry."""
-    processor_class: str
-    layouts: tuple[KeyLayout, ...]
-    """How its checkpoints may name their tensors, in the order to try."""
-    save_layouts: Mapping[str, KeyLayout]
-    """Names for writing; the first is the default."""
-    sampling: FrameSampling
-    """How frames are chosen where the checkpoint's files do not say."""
-    image_token: str
-    video_token: str
-    chat_templates: Mapping[str, str]
-    """For folders without one: ``chatml`` where the tokenizer knows its markers, else by the decoder's model_type."""
-
-    def save_layout(self, name: str) -> KeyLayout:
-        """The layout to write that has this name."""
-        if name not in self.save_layouts:
-            raise ArgumentError(
-                f"layout is {name!r}: {self.model_type} can be written as {', '.join(self.save_layouts)}. "
-                "Choose one of these."
-            )
-        return self.save_layouts[name]
-
-
-class FamilyModel(VideoLM):
-    """A model of one family; its ``config`` is the one that the files hold."""
-
-    family: ClassVar[Family]
-    config: Any
-
-    def __init__(self, config: FamilyConfig | Mapping[str, Any]) -> None:
-        if not isinstance(config, JsonConfig):
-            config = self.family.config_class.from_dict(config)
-        if not isinstance(config, self.family.config_class):
-            raise ConfigError(
-                f"{type(self).__name__} was given the configuration of a {config.model_type}: expected one of "
-                f"{self.family.model_type}. Use the model class of the same family."
-            )
-        super().__init__(config.settings())
-        self.config = config
-        self.generation_config: dict[str, Any] = {}
-        initialise(self)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        dtype: torch.dtype | str | None = None,
-        torch_dtype: torch.dtype | str | None = None,
-        device: torch.device | str = "cpu",
-        progress: Progress | None = None,
-    ) -> Self:
-        """Load a model.
-
-        Args:
-            name_or_path: A local folder, or a hub name.
-            dtype: Of the parameters; None or ``auto`` keeps what the files hold. ``torch_dtype`` is its old name.
-            progress: Called with the tensors loaded so far and their number.
-        """
-        folder = resolve(name_or_path)
-        config = cls.family.config_class.from_pretrained(folder)
-        wanted = read_dtype(dtype if dtype is not None else torch_dtype)
-        model = cls._load(config, open_weights(folder), wanted, device, progress)
-        if (folder / "generation_config.json").is_file():
-            model.generation_config = read_json(folder / "generation_config.json")
-        return model
-
-    @classmethod
-    def from_state_dict(
-        cls,
-        config: FamilyConfig | Mapping[str, Any],
-        state: Mapping[str, Tensor],
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """Build a model from a configuration and tensors, in any layout that files have; the tensors are copied."""
-        if not isinstance(config, JsonConfig):
-            config = cls.family.config_class.from_dict(config)
-        return cls._load(config, WeightFiles.from_state_dict(state), dtype, device, None)
-
-    @classmethod
-    def _load(
-        cls,
-        config: JsonConfig,
-        files: WeightFiles,
-        dtype: torch.dtype | None,
-        device: torch.device | str,
-        progress: Progress | None,
-    ) -> Self:
-        with without_values():
-            model = cls(config)  # type: ignore[arg-type]
-        load_weights(model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress)
-        model.config.dtype = model.dtype
-        return model.eval()
-
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        layout: str = "hf",
-        dtype: torch.dtype | None = None,
-        max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
-    ) -> None:
-        """Write configuration and weights, all of them or nothing.
-
-        Args:
-            layout: ``hf`` is read by every transformers release; see ``Family.save_layouts``.
-            dtype: Of the weights in the files; None: as they are.
-        """
-        with staged_folder(folder) as stage:
-            self.write_files(stage, layout=layout, dtype=dtype, max_shard_size=max_shard_size)
-
-    def write_files(
-        self,
-        folder: Path,
-        *,
-        layout: str = "hf",
-        dtype: torch.dtype | None = None,
-        max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
-    ) -> None:
-        """``save_pretrained`` into a folder that is still being put together."""
-        key_layout = self.family.save_layout(layout)
-        config = self.family.config_class.from_dict(self.config.to_dict())
-        config.dtype = dtype or self.dtype
-        config.architectures = [self.family.architecture]
-        config.save_pretrained(folder)
-        if self.generation_config:
-            write_json(folder / "generation_config.json", self.generation_config)
-        save_weights(folder, self.state_dict(), key_layout, dtype=dtype, max_shard_size=max_shard_size)
+    def set_attn_implementation(self, implementation: str) -> None:
+        """Attend in another way from now on."""
+        implementation = check_attention(implementation)
+        if implementation == "flash_attention_2":
+            flash_attention(self.device, self.dtype)
+        self.model.attn_implementation = implementation
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """How many numbers the model has, tied ones once."""
         return sum(
             parameter.numel() for parameter in self.parameters() if parameter.requires_grad or not only_trainable
         )
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of token embeddings."""
+        return self.model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The head."""
+        return self.lm_head
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Give table and head another number of rows; new rows are the mean of the old, or drawn."""
+        num_tokens = new_num_tokens if new_num_tokens is not None else self.get_input_embeddings().num_embeddings
+        resize_vocabulary(self, num_tokens, pad_to_multiple_of=pad_to_multiple_of, uses_mean=mean_resizing)
+        return self.get_input_embeddings()
+
+    def gradient_checkpointing_enable(
+        self, enabled: bool | Mapping[str, Any] | None = True, *, gradient_checkpointing_kwargs: Any = None
+    ) -> None:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        options = enabled if isinstance(enabled, Mapping) else gradient_checkpointing_kwargs
+        if options and (set(options) != {"use_reentrant"} or options["use_reentrant"]):
+            raise ArgumentError(
+                f"gradient_checkpointing_kwargs is {dict(options)!r}: only use_reentrant=False is offered, which is "
+                "how it is done anyway. Leave it out."
+            )
+        super().gradient_checkpointing_enable(enabled is not False)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations for the backward pass again."""
+        super().gradient_checkpointing_enable(False)
+
+    def get_image_features(self, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
+        """The rows that replace the placeholders of each picture; see ``FamilyBackbone.get_image_features``."""
+        return self.model.get_image_features(*arguments, **options)
+
+    def get_video_features(self, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
+        """The rows that replace the placeholders of each video; see ``FamilyBackbone.get_video_features``."""
+        return self.model.get_video_features(*arguments, **options)
+
+    def get_placeholder_mask(self, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        """Where placeholders stand; see ``FamilyBackbone.get_placeholder_mask``."""
+        return self.model.get_placeholder_mask(*arguments, **options)
 
     def forward(
         self,
@@ -195,59 +113,74 @@ class FamilyModel(VideoLM):
         pixel_values_videos: Any = None,
         image_sizes: Any = None,
         attention_mask: Tensor | None = None,
-        *,
         position_ids: Tensor | None = None,
-        past_key_values: KVCache | None = None,
+        past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        return_dict: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
+        *,
+        pixel_values_images: Any = None,
     ) -> CausalLMOutput | tuple[Any, ...]:
         """Scores of the next token at every position.
 
         Args:
-            input_ids: ``[B, S]``, placeholders already expanded.
-            pixel_values: Pictures: ``[N, tiles, 3, H, W]`` padded to the most tiles, or a list of their tiles.
+            input_ids: ``[B, S]``, with a placeholder for each visual token, or one for each medium, which is then
+                written out here together with mask and labels.
+            pixel_values: Pictures: ``[N, tiles, 3, H, W]`` padded to the most tiles, or a list of their tiles; for
+                families without tiles ``[N, 3, H, W]``. ``pixel_values_images`` is another name.
             pixel_values_videos: ``[N, F, 3, H, W]``, or a list of ``[F, 3, H, W]``.
             image_sizes: ``[N, 2]``, height and width of each picture before tiling.
             attention_mask: ``[B, S]``, tokens in ``past_key_values`` included; zero at padding.
             position_ids: ``[B, S]``; counted from the mask if not given.
             past_key_values: What an earlier call returned; these tokens come after it, and are added to it.
             inputs_embeds: ``[B, S, D]`` in the place of ``input_ids``.
+            vision_feature_layer: Another choice of hidden states of the tower for this call, as many as usual.
             labels: ``[B, S]``, -100 where nothing is learned; not shifted.
             use_cache: Whether to return a cache; if not given, yes outside of training.
+            output_attentions: Return the weights of every layer, which attends eagerly then.
             return_dict: False for a plain tuple of what is there.
+            cache_position: Where new tokens begin; it can only be right after those in the cache.
             logits_to_keep: Only the last so many positions, or these; 0 for all.
         """
-        output = run_forward(
-            self,
+        media = MediaArguments.of(
+            pixel_values=pixel_values,
+            pixel_values_images=pixel_values_images,
+            image_sizes=image_sizes,
+            videos=pixel_values_videos,
+        )
+        cache = self.model.cache_for(past_key_values, use_cache, cache_position)
+        prompt = read_prompt(
+            self.model.under(vision_feature_layer, vision_feature_select_strategy),
             input_ids=input_ids,
-            media=MediaArguments(pixel_values=pixel_values, image_sizes=image_sizes, videos=pixel_values_videos),
+            media=media,
             attention_mask=attention_mask,
-            position_ids=position_ids,
-            cache=past_key_values if past_key_values is not None else self._cache_for(use_cache),
             inputs_embeds=inputs_embeds,
             labels=labels,
-            logits_to_keep=logits_to_keep,
+            num_past=cache.length if cache is not None else 0,
         )
-        return output if return_dict else output.to_tuple()
-
-    def _cache_for(self, use_cache: bool | None) -> KVCache | None:
-        wanted = use_cache if use_cache is not None else not (self.training or torch.is_grad_enabled())
-        return self.new_cache() if wanted else None
+        states = self.model.run(prompt, cache, position_ids, output_attentions, output_hidden_states)
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.logits(states.last_hidden_state[:, keep])
+        ignored = getattr(self.config, "ignore_index", -100)
+        output = self.output_class(
+            loss=None if prompt.labels is None else causal_loss(logits, prompt.labels, ignored),
+            logits=logits,
+            past_key_values=states.past_key_values,
+            hidden_states=states.hidden_states,
+            attentions=states.attentions,
+            image_hidden_states=states.image_hidden_states,
+            video_hidden_states=states.video_hidden_states,
+        )
+        return output if self.model.returns_dict(return_dict) else output.to_tuple()
 
     @torch.inference_mode()
-    def generate(self, input_ids: Tensor, **options: Any) -> Tensor:
+    def generate(self, input_ids: Tensor | None = None, **options: Any) -> Tensor | GenerateOutput:
         """The prompts with what the model writes after them; see ``generating.generate_batch`` for the options."""
         return generate_batch(self, input_ids, **options)
-
-
-def read_dtype(value: torch.dtype | str | None) -> torch.dtype | None:
-    """A dtype from its name; None and ``auto`` mean that of the files."""
-    if value is None or value == "auto":
-        return None
-    found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ArgumentError(f"dtype is {value!r}: expected float32, bfloat16, float16 or auto. Choose one of these.")
-    return found

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from videolm.errors import CheckpointError, ModelNotFoundError
 from videolm.weights.files import open_weights
 
-__all__ = ["resolve"]
+__all__ = ["HubOptions", "resolve"]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
-def resolve(name_or_path: str | Path, *, download: bool = True) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """Where on the hub a model is looked for, and who asks."""
+
+    revision: str | None = None
+    """A branch, a tag or a commit; None: the main branch."""
+    cache_dir: str | Path | None = None
+    """None: where ``HF_HOME`` says."""
+    token: str | bool | None = None
+    """None: ``HF_TOKEN``, or what the hub's login left."""
+    subfolder: str = ""
+    """Where in the repository, or in the local folder, the model stands."""
+    download: bool = True
+    """False never asks the hub."""
+
+    def arguments(self) -> dict[str, Any]:
+        """For the hub's client."""
+        patterns = [f"{self.subfolder}/{name}" if self.subfolder else name for name in _HUB_FILES]
+        given = {"token": self.token, "revision": self.revision, "cache_dir": self.cache_dir}
+        return {"allow_patterns": patterns} | {name: value for name, value in given.items() if value is not None}
+
+
+def resolve(name_or_path: str | Path, *, download: bool = True, options: HubOptions | None = None) -> Path:
     """The local folder of a model: a path first, then a hub name from the cache, then from the hub.
 
     Args:
         download: False never asks the hub.
     """
+    options = options or HubOptions(download=download)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
-        return path
+        return _inside(path, options.subfolder)
     name = str(name_or_path)
     if path.exists():
         raise ModelNotFoundError(
@@ -33,29 +58,51 @@ def resolve(name_or_path: str | Path, *, download: bool = True) -> Path:
             f"{name} does not exist: expected the folder of a model, or a hub name such as organisation/model. "
             "Check the path."
         )
-    return _from_hub(name, download)
+    return _inside(_from_hub(name, options), options.subfolder)
 
 
-def _from_hub(name: str, download: bool) -> Path:
+def _inside(folder: Path, subfolder: str) -> Path:
+    found = folder / subfolder
+    if not found.is_dir():
+        raise ModelNotFoundError(
+            f"{folder} holds no folder {subfolder!r}: expected the model there. Check subfolder, or leave it out."
+        )
+    return found
+
+
+def _from_hub(name: str, options: HubOptions) -> Path:
     # Here and not above: the hub's client takes a while to import, and local models need none of it.
     from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     cached: Path | None = None
+    arguments = options.arguments()
     try:
-        cached = Path(snapshot_download(name, local_files_only=True, allow_patterns=_HUB_FILES))
-        if _is_complete(cached):
+        cached = Path(snapshot_download(name, local_files_only=True, **arguments))
+        if _is_complete(cached / options.subfolder):
             return cached
     except LocalEntryNotFoundError:
         pass
     state = "only partly in the hub cache" if cached else "not in the hub cache"
-    if not download or constants.HF_HUB_OFFLINE:
+    if not options.download or constants.HF_HUB_OFFLINE:
         raise ModelNotFoundError(
-            f"{name}: no folder of that name, and {state} ({constants.HF_HUB_CACHE}) while downloads are off. "
+            f"{name}: no folder of that name, and {state} ({options.cache_dir or constants.HF_HUB_CACHE}) while "
+            "downloads are off. "
             "Pass a folder, unset HF_HUB_OFFLINE, or set HF_HOME to where the model was downloaded."
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, **arguments))
+    except RevisionNotFoundError as error:
+        raise ModelNotFoundError(
+            f"{name}: the hub has no revision {options.revision!r} of it: expected a branch, a tag or a commit. "
+            "Leave revision out for the newest."
+        ) from error
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise ModelNotFoundError(
             f"{name}: no folder of that name, and the hub has no such model or does not show it to you. "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from videolm.models.backbone import Backbone
 from videolm.models.video_lm import VideoLM
 from videolm.models.vit import VisionTransformer
 
@@ -49,13 +50,13 @@ def without_values() -> Iterator[None]:
 
 
 @torch.no_grad()
-def initialise(model: VideoLM) -> None:
+def initialise(model: VideoLM | Backbone) -> None:
     """Draw all parameters anew from torch's random state: a model that is to be trained from the start.
 
     Norms keep ones and zeros, biases become zero. In the tower the deviation follows from the widths, as in CLIP;
     elsewhere it is ``initializer_range``.
     """
-    backbone = model.model
+    backbone = model.model if isinstance(model, VideoLM) else model
     settings = backbone.config
     _draw_all(model, settings.decoder.initializer_range)
     for tower in backbone.towers:

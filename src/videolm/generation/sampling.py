@@ -24,6 +24,7 @@ __all__ = [
     "make_sampler",
     "min_p",
     "multinomial",
+    "no_repeat_ngram",
     "repetition_penalty",
     "temperature",
     "top_k",
@@ -97,6 +98,22 @@ def repetition_penalty(penalty: float) -> LogitsProcessor:
         index = torch.tensor(seen, dtype=torch.int64, device=logits.device)
         values = logits[index]
         return logits.index_copy(0, index, torch.where(values < 0, values * penalty, values / penalty))
+
+    return process
+
+
+def no_repeat_ngram(size: int) -> LogitsProcessor:
+    """Rule out every id that would repeat a run of ``size`` ids."""
+
+    def process(logits: Tensor, previous_ids: Sequence[int]) -> Tensor:
+        ids = list(previous_ids)
+        if len(ids) + 1 < size:
+            return logits
+        tail = ids[len(ids) - size + 1 :]
+        starts = range(len(ids) - size + 1)
+        banned = {ids[start + size - 1] for start in starts if ids[start : start + size - 1] == tail}
+        known = sorted(token_id for token_id in banned if 0 <= token_id < logits.shape[-1])
+        return logits.index_fill(0, torch.tensor(known, dtype=torch.int64, device=logits.device), -math.inf)
 
     return process
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ class KVCache:
     """The cache of one decoder.
 
     ``extend`` writes a layer's new rows after ``length``; ``advance`` moves ``length`` once all layers have done so.
+    By index it gives, layer by layer, the pairs ``[B, K, length, head]`` of keys and values that libraries pass around.
     """
 
     def __init__(self, num_layers: int, *, dtype: torch.dtype | None = None, block: int = 256) -> None:
@@ -24,10 +27,40 @@ class KVCache:
         """
         self.length = 0
         """Tokens held."""
+        self.rope_factors: Tensor | None = None
+        """``[B]``, what the positions of the rows are divided by beyond the decoder's own factor; None: nothing."""
         self._dtype = dtype
         self._block = block
         self._keys: list[Tensor | None] = [None] * num_layers
         self._values: list[Tensor | None] = [None] * num_layers
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[tuple[Tensor, Tensor]], *, dtype: torch.dtype | None = None) -> KVCache:
+        """The cache that holds these pairs ``[B, K, length, head]``, one a layer; they are copied."""
+        cache = cls(len(layers), dtype=dtype)
+        for index, (keys, values) in enumerate(layers):
+            cache.extend(index, keys.transpose(1, 2), values.transpose(1, 2))
+        cache.advance(layers[0][0].shape[2] if layers else 0)
+        return cache
+
+    def __len__(self) -> int:
+        return self.num_layers
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, layer_index: int) -> tuple[Tensor, Tensor]:
+        if not -len(self) <= layer_index < len(self):
+            raise IndexError(layer_index)
+        keys, values = self.layer(layer_index)
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self[index] for index in range(len(self)))
+
+    def get_seq_length(self, layer_index: int = 0) -> int:
+        """Tokens held; the same in all layers."""
+        return self.length
 
     @property
     def num_layers(self) -> int:
@@ -39,6 +72,10 @@ class KVCache:
         """Tokens it can hold before it grows."""
         first = self._keys[0] if self._keys else None
         return 0 if first is None else first.shape[1]
+
+    def stretched(self, position_ids: Tensor) -> Tensor:
+        """Positions ``[B, S]`` as the rows of this cache count them."""
+        return position_ids if self.rope_factors is None else position_ids / self.rope_factors[:, None]
 
     def extend(self, layer_index: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's new rows.
@@ -78,6 +115,8 @@ class KVCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Let batch row ``i`` continue what row ``rows[i]`` held (beam search, several answers to one prompt)."""
+        if self.rope_factors is not None:
+            self.rope_factors = self.rope_factors.index_select(0, rows.to(self.rope_factors.device))
         for tensors in (self._keys, self._values):
             for index, tensor in enumerate(tensors):
                 if tensor is not None:

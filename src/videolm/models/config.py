@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,8 +12,12 @@ from videolm.visual_tokens import VisualTokens
 
 Activation = Literal["quick_gelu", "gelu", "gelu_pytorch_tanh", "silu"]
 PoolPosition = Literal["before_projector", "after_projector"]
+RopePolicy = Literal["fixed", "auto", "none"]
 
-__all__ = ["Activation", "DecoderConfig", "FusionConfig", "PoolPosition", "VideoLMConfig", "VisionConfig"]
+__all__ = ["Activation", "DecoderConfig", "FusionConfig", "PoolPosition", "RopePolicy", "VideoLMConfig", "VisionConfig"]
+
+# Tokens that the original inference code leaves for text when it chooses how far to stretch positions.
+_TEXT_RESERVE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,9 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     rope_factor: float = 1.0
     """Linear position interpolation: positions are divided by this; 1 means none."""
+    rope_policy: RopePolicy = "fixed"
+    """How far positions are stretched: ``fixed`` by ``rope_factor``, ``auto`` as far as each prompt's videos need it,
+    ``none`` not at all."""
     max_position_embeddings: int = 4096
     """Positions the decoder was trained for, before rope_factor; longer inputs are computed all the same."""
     qkv_bias: bool = False
@@ -110,6 +118,22 @@ class DecoderConfig:
                 f"The decoder's head_dim is {self.head_width}: rotary positions need an even one. Correct text_config."
             )
         _check_activation("decoder hidden_act", self.hidden_act)
+        if self.rope_policy not in get_args(RopePolicy):
+            raise ConfigError(
+                f"rope_policy is {self.rope_policy!r}: expected one of {', '.join(get_args(RopePolicy))}. "
+                "Correct the model's configuration."
+            )
+
+    @property
+    def fixed_rope_factor(self) -> float:
+        """What all positions are divided by, whatever the prompt."""
+        return self.rope_factor if self.rope_policy == "fixed" else 1.0
+
+    def prompt_rope_factor(self, num_video_tokens: int) -> float:
+        """What the positions of a prompt with so many tokens of videos are divided by on top."""
+        if self.rope_policy != "auto":
+            return 1.0
+        return float(math.ceil((num_video_tokens + _TEXT_RESERVE) / self.max_position_embeddings))
 
     @property
     def head_width(self) -> int:

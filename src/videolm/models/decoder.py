@@ -21,7 +21,7 @@ def rotary_angles(position_ids: Tensor, config: DecoderConfig) -> Tensor:
     """Angles of ``[B, S]`` positions as ``[B, S, head / 2]`` float32."""
     width = config.head_width
     exponents = torch.arange(0, width, 2, dtype=torch.float32, device=position_ids.device) / width
-    frequencies = 1.0 / (config.rope_theta**exponents) / config.rope_factor
+    frequencies = 1.0 / (config.rope_theta**exponents) / config.fixed_rope_factor
     return position_ids[..., None].float() * frequencies
 
 
@@ -111,15 +111,22 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, inputs_embeds: Tensor, *, position_ids: Tensor, plan: AttentionPlan, cache: KVCache | None = None
+        self,
+        inputs_embeds: Tensor,
+        *,
+        position_ids: Tensor,
+        plan: AttentionPlan,
+        cache: KVCache | None = None,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
         """Run all layers.
 
         Args:
             inputs_embeds: ``[B, S, D]``.
-            position_ids: ``[B, S]``, or ``[1, S]`` where all rows have the same.
+            position_ids: ``[B, S]``, or ``[1, S]`` where all rows have the same; they need not be whole numbers.
             plan: Who sees whom.
             cache: Tokens before these; they are added to it.
+            states: Collects what enters each layer and, last, what is returned.
 
         Returns:
             ``[B, S, D]`` after the last norm.
@@ -127,10 +134,14 @@ class Decoder(nn.Module):
         turn = rotation(rotary_angles(position_ids, self.config), compute_dtype(inputs_embeds))
         hidden = inputs_embeds
         for layer in self.layers:
+            if states is not None:
+                states.append(hidden)
             hidden = self._run(layer, hidden, turn, plan, cache)
         if cache is not None:
             cache.advance(inputs_embeds.shape[1])
         normed: Tensor = self.norm(hidden)
+        if states is not None:
+            states.append(normed)
         return normed
 
     def _run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,12 @@ class VideoLM(nn.Module):
     ``forward`` (FSDP2) is told so with ``register_fsdp_forward_method(model, "forward_packed")``.
     """
 
+    backbone_class: ClassVar[type[Backbone]] = Backbone
+
     def __init__(self, config: VideoLMConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = Backbone(config)
+        self.model = self.backbone_class(config)
         self.lm_head = nn.Linear(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
         self.always_encode_media = False
         """Whether packed batches use every trained parameter whatever media they hold (without effect on the result):
@@ -105,7 +108,7 @@ class VideoLM(nn.Module):
         if self.always_encode_media:
             embeds = embeds + self._touch_all({medium.kind for medium in batch.media})
         plan = PackedPlan.of(batch.sequence_lengths, device=device)
-        hidden = self.decode(embeds[None], position_ids=batch.position_ids.to(device)[None], plan=plan)[0]  # [T, D]
+        hidden = self.decode(embeds[None], position_ids=self._packed_positions(batch)[None], plan=plan)[0]  # [T, D]
         if logits_positions is not None:
             hidden = hidden.index_select(0, logits_positions.to(device))
         return self.logits(hidden)
@@ -125,11 +128,15 @@ class VideoLM(nn.Module):
         num_tokens = len(inputs.input_ids)
         if not num_tokens:
             raise ProcessingError("The prompt has no tokens: a model needs at least one. Write a question.")
+        factors = self._rope_factors(inputs)
+        if not _are_equal(cache.rope_factors, factors):
+            cache.truncate(0)  # Its keys were turned by other positions.
+        cache.rope_factors = factors
         cache.truncate(min(cache.length, num_tokens - 1))
         start = cache.length
         ids = torch.tensor(inputs.input_ids[start:], device=self.device)
         embeds = self.embed(ids, *self._remaining_features(inputs, start, features))[None]  # [1, S, D]
-        position_ids = torch.arange(start, num_tokens, device=self.device)[None]
+        position_ids = cache.stretched(torch.arange(start, num_tokens, device=self.device)[None])
         plan = CausalPlan.of(len(ids), start, device=self.device)
         return self.logits(self.decode(embeds, position_ids=position_ids, plan=plan, cache=cache)[0, -1])
 
@@ -137,9 +144,31 @@ class VideoLM(nn.Module):
     def step(self, token_id: int, cache: KVCache) -> Tensor:
         """Logits ``[V]`` after one more token."""
         ids = torch.tensor([[token_id]], device=self.device)
-        position = torch.tensor([[cache.length]], device=self.device)
+        position = cache.stretched(torch.tensor([[cache.length]], device=self.device))
         embeds = self.model.language_model.embed_tokens(ids)
         return self.logits(self.decode(embeds, position_ids=position, plan=CausalPlan(), cache=cache)[0, -1])
+
+    def _packed_positions(self, batch: PackedBatch) -> Tensor:
+        """``[T]`` positions, stretched as far as each sequence's videos need it."""
+        positions, decoder = batch.position_ids.to(self.device), self.model.config.decoder
+        if decoder.rope_policy != "auto":
+            return positions
+        ends = torch.tensor(batch.sequence_lengths).cumsum(0)
+        counts, first = [0] * len(ends), 0
+        for medium in batch.media:
+            sequence = int(torch.searchsorted(ends, int(batch.visual_positions[first]), right=True))
+            counts[sequence] += medium.num_tokens if medium.kind == "video" else 0
+            first += medium.num_tokens
+        factors = torch.tensor([decoder.prompt_rope_factor(count) for count in counts])
+        return positions / factors.repeat_interleave(torch.tensor(batch.sequence_lengths)).to(self.device)
+
+    def _rope_factors(self, inputs: ModelInputs) -> Tensor | None:
+        """What this prompt's positions are divided by, ``[1]``, where that depends on the prompt."""
+        decoder = self.model.config.decoder
+        if decoder.rope_policy != "auto":
+            return None
+        count = sum(medium.num_tokens for medium in inputs.media if medium.kind == "video")
+        return torch.tensor([decoder.prompt_rope_factor(count)], device=self.device)
 
     def _remaining_features(
         self, inputs: ModelInputs, start: int, features: Sequence[Features] | None
@@ -169,3 +198,9 @@ class VideoLM(nn.Module):
         for features in self.encode_media(self.model.blank_media(present)):
             touched = touched + features.tokens.sum()
         return touched * 0
+
+
+def _are_equal(factors: Tensor | None, others: Tensor | None) -> bool:
+    if factors is None or others is None:
+        return factors is others
+    return torch.equal(factors, others)

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from videolm.errors import CheckpointError, ModelNotFoundError
+from videolm.errors import ArgumentError, CheckpointError, ModelNotFoundError
 
 __all__ = ["WeightFiles", "open_weights"]
 
@@ -39,6 +39,8 @@ class WeightFiles:
         self.folder = folder
         self._shards = shards
         self._location = location
+        self._stored: dict[str, str] = {}
+        """The names in the files of tensors that go by others here."""
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], name: str = "state dict") -> WeightFiles:
@@ -56,11 +58,34 @@ class WeightFiles:
 
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
-        return self._shard(key).shape(key)
+        return self._shard(key).shape(self._stored.get(key, key))
 
     def read(self, key: str) -> Tensor:
         """The tensor on the CPU in the dtype of the file, possibly a view of the mapped file: copy it to keep it."""
-        return self._shard(key).read(key)
+        return self._shard(key).read(self._stored.get(key, key))
+
+    def renamed(self, patterns: Mapping[str, str]) -> WeightFiles:
+        """The same tensors by other names: each regular expression is replaced wherever it matches, in order."""
+        names: dict[str, str] = {}
+        for stored in self._location:
+            name = stored
+            for pattern, replacement in patterns.items():
+                try:
+                    name = re.sub(pattern, replacement, name)
+                except re.error as error:
+                    raise ArgumentError(
+                        f"key_mapping holds {pattern!r} with {replacement!r}, which is no regular expression with its "
+                        f"replacement ({error}): expected both as re.sub takes them. Correct them."
+                    ) from error
+            if name in names:
+                raise ArgumentError(
+                    f"key_mapping gives {names[name]} and {stored} one name, {name}: every tensor needs its own. "
+                    "Narrow the patterns."
+                )
+            names[name] = stored
+        files = WeightFiles(self.folder, self._shards, {name: self._location[old] for name, old in names.items()})
+        files._stored = {name: self._stored.get(old, old) for name, old in names.items()}
+        return files
 
     def _shard(self, key: str) -> _Shard:
         return self._shards[self._location[key]]

@@ -1,0 +1,123 @@
+"""What a family declares, as data, and the configuration of a whole model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+
+from videolm.errors import ArgumentError, CheckpointError, ConfigError
+from videolm.families.json_config import JsonConfig
+from videolm.media.sampling import FrameSampling
+from videolm.models.config import VideoLMConfig
+from videolm.visual_tokens import VisualTokens
+from videolm.weights.files import WeightFiles
+from videolm.weights.keymap import KeyLayout
+
+__all__ = ["Family", "FamilyConfig", "known_keys", "read_config", "read_dtype"]
+
+
+class FamilyConfig(JsonConfig):
+    """The ``config.json`` of a whole model."""
+
+    rope_policy: Any = "fixed"
+    """``fixed``: positions are stretched as ``text_config`` says; ``auto``: as far as each prompt's videos need it;
+    ``none``: not at all."""
+
+    def settings(self) -> VideoLMConfig:
+        """What the model is built from, but for ``rope_policy``."""
+        raise NotImplementedError
+
+    def model_settings(self) -> VideoLMConfig:
+        """What the model is built from."""
+        settings = self.settings()
+        return replace(settings, decoder=replace(settings.decoder, rope_policy=self.rope_policy))
+
+    def fitted_to(self, files: WeightFiles) -> Self:
+        """The configuration with what it leaves to the weights to say."""
+        return self
+
+    def visual_tokens(self) -> VisualTokens:
+        """How many tokens a picture and a video become."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Everything that is particular to one family of models, as data."""
+
+    model_type: str
+    """What ``config.json`` calls it."""
+    config_class: type[FamilyConfig]
+    architecture: str
+    """The class name that saved files carry."""
+    processor_class: str
+    layouts: tuple[KeyLayout, ...]
+    """How its checkpoints may name their tensors, in the order to try."""
+    save_layouts: Mapping[str, KeyLayout]
+    """Names for writing; the first is the default."""
+    sampling: FrameSampling
+    """How frames are chosen where the checkpoint's files do not say."""
+    image_token: str
+    video_token: str
+    chat_templates: Mapping[str, str]
+    """For folders without one: ``chatml`` where the tokenizer knows its markers, else by the decoder's model_type."""
+
+    def save_layout(self, name: str | None, parameters: Collection[str] = ()) -> KeyLayout:
+        """The layout to write that has this name; None: the first that holds all of the parameters."""
+        if name is None:
+            return next(layout for layout in self.save_layouts.values() if not layout.left_out(parameters))
+        if name not in self.save_layouts:
+            raise ArgumentError(
+                f"layout is {name!r}: {self.model_type} can be written as {', '.join(self.save_layouts)}. "
+                "Choose one of these."
+            )
+        layout = self.save_layouts[name]
+        lost = layout.left_out(parameters)
+        if lost:
+            able = [name for name, other in self.save_layouts.items() if not other.left_out(parameters)]
+            raise CheckpointError(
+                f"The layout {name} cannot hold {len(lost)} tensors of this model ({', '.join(lost[:2])}, …): readers "
+                f"of such files would leave them out. Save as {' or '.join(able)}."
+            )
+        return layout
+
+
+def read_config(family: Family, config: JsonConfig | Mapping[str, Any], wanted_by: str) -> FamilyConfig:
+    """The configuration of this family from an object or from what a file holds."""
+    if not isinstance(config, JsonConfig):
+        config = family.config_class.from_dict(config)
+    if not isinstance(config, family.config_class):
+        raise ConfigError(
+            f"{wanted_by} was given the configuration of a {config.model_type}: expected one of "
+            f"{family.model_type}. Use the model class of the same family."
+        )
+    return config
+
+
+def known_keys(family: Family, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """These values, if all of them are keys of the family's configuration."""
+    known = (*family.config_class.keys, *family.config_class.aliases, "vision_config", "text_config", "rope_policy")
+    known = (*known, "return_dict", "output_attentions", "output_hidden_states")
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Leave it out."
+            raise ArgumentError(
+                f"from_pretrained got {name}, which is no option of it and no key of {family.config_class.__name__}: "
+                f"expected one of these. {hint}"
+            )
+    return values
+
+
+def read_dtype(value: torch.dtype | str | None) -> torch.dtype | None:
+    """A dtype from its name; None and ``auto`` mean that of the files."""
+    if value is None or value == "auto":
+        return None
+    found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ArgumentError(f"dtype is {value!r}: expected float32, bfloat16, float16 or auto. Choose one of these.")
+    return found

@@ -1,0 +1,168 @@
+"""A model's folder in, the model out, and back: the loading and saving that all families share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from videolm.families.backbone import FamilyBackbone
+from videolm.families.declaration import Family, FamilyConfig, known_keys, read_config, read_dtype
+from videolm.families.generation_config import GenerationConfig
+from videolm.families.hub import HubOptions, resolve
+from videolm.families.initialise import initialise, without_values
+from videolm.families.json_config import read_json
+from videolm.families.placement import check_attention, dtype_for, flash_attention, read_device
+from videolm.models.video_lm import VideoLM
+from videolm.weights.files import WeightFiles, open_weights
+from videolm.weights.loading import load_weights
+from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, save_weights, staged_folder
+
+__all__ = ["PretrainedModel"]
+
+Progress = Callable[[int, int | None], None]
+
+
+class PretrainedModel(VideoLM):
+    """A model of one family with its files; its ``config`` is the one that they hold."""
+
+    family: ClassVar[Family]
+    backbone_class: ClassVar[type[FamilyBackbone]] = FamilyBackbone
+    config: Any
+    model: FamilyBackbone
+
+    def __init__(self, config: FamilyConfig | Mapping[str, Any]) -> None:
+        config = read_config(self.family, config, type(self).__name__)
+        super().__init__(config.model_settings())
+        self.config = config
+        self.model.family_config = config
+        self._generation_config = GenerationConfig()
+        initialise(self)
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """How answers are generated where a call does not say."""
+        return self._generation_config
+
+    @generation_config.setter
+    def generation_config(self, value: GenerationConfig | Mapping[str, Any]) -> None:
+        self._generation_config = value if isinstance(value, GenerationConfig) else GenerationConfig.from_dict(value)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        device_map: Any = None,
+        low_cpu_mem_usage: bool = True,
+        attn_implementation: str | None = None,
+        use_flash_attention_2: bool = False,
+        keep_dtype: bool = False,
+        key_mapping: Mapping[str, str] | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        subfolder: str = "",
+        progress: Progress | None = None,
+        **config_values: Any,
+    ) -> Self:
+        """Load a model.
+
+        Args:
+            name_or_path: A local folder, or a hub name.
+            dtype: Of the parameters; None or ``auto`` keeps what the files hold. ``torch_dtype`` is its old name.
+                On a CPU float16 becomes bfloat16 where the CPU has it, else float32, unless ``keep_dtype``.
+            device: Where to; ``device_map`` is another name for it, which also takes ``auto`` and a dict.
+            low_cpu_mem_usage: Without effect: weights are always read one by one to their place.
+            key_mapping: Regular expressions and what replaces them in the names of tensors in the files.
+            progress: Called with the tensors loaded so far and their number.
+            config_values: Keys of the configuration that replace what the file says.
+        """
+        place = read_device(device_map, device)
+        attention = check_attention(attn_implementation, use_flash_attention_2)
+        wanted = read_dtype(dtype if dtype is not None else torch_dtype)
+        options = HubOptions(
+            revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder, download=not local_files_only
+        )
+        folder = resolve(name_or_path, options=options)
+        config = cls.family.config_class.from_pretrained(folder, **known_keys(cls.family, config_values))
+        wanted = dtype_for(wanted if wanted is not None else config.dtype, place, keep=keep_dtype)
+        if attention == "flash_attention_2":
+            flash_attention(place, wanted or torch.float32)
+        files = open_weights(folder)
+        model = cls._load(config, files.renamed(key_mapping) if key_mapping else files, wanted, place, progress)
+        model.model.attn_implementation = attention
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_dict(read_json(folder / "generation_config.json"))
+        return model
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        config: FamilyConfig | Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Build a model from a configuration and tensors, in any layout that files have; the tensors are copied."""
+        config = read_config(cls.family, config, cls.__name__)
+        return cls._load(config, WeightFiles.from_state_dict(state), dtype, device, None)
+
+    @classmethod
+    def _load(
+        cls,
+        config: FamilyConfig,
+        files: WeightFiles,
+        dtype: torch.dtype | None,
+        device: torch.device | str,
+        progress: Progress | None,
+    ) -> Self:
+        with without_values():
+            model = cls(config.fitted_to(files))
+        load_weights(model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress)
+        model.config.dtype = model.dtype
+        return model.eval()
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        layout: str | None = None,
+        dtype: torch.dtype | None = None,
+        max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
+    ) -> None:
+        """Write configuration and weights, all of them or nothing.
+
+        Args:
+            layout: ``hf`` is read by every transformers release; see ``Family.save_layouts``. None: the first of these
+                that holds all of the model, which is ``hf`` for nearly all.
+            dtype: Of the weights in the files; None: as they are.
+        """
+        with staged_folder(folder) as stage:
+            self.write_files(stage, layout=layout, dtype=dtype, max_shard_size=max_shard_size)
+
+    def write_files(
+        self,
+        folder: Path,
+        *,
+        layout: str | None = None,
+        dtype: torch.dtype | None = None,
+        max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
+    ) -> None:
+        """``save_pretrained`` into a folder that is still being put together."""
+        key_layout = self.family.save_layout(layout, self.state_dict())
+        config = self.family.config_class.from_dict(self.config.to_dict())
+        config.dtype = dtype or self.dtype
+        config.architectures = [self.family.architecture]
+        config.save_pretrained(folder)
+        if self.generation_config:
+            self.generation_config.save_pretrained(folder)
+        save_weights(folder, self.state_dict(), key_layout, dtype=dtype, max_shard_size=max_shard_size)
