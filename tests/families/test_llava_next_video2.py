@@ -319,6 +319,17 @@ def test_the_same_model_in_every_layout_and_in_the_form_of_this_library(original
             assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
+def test_a_checkpoint_without_the_unused_norm_loads_and_keeps_its_form(original_folder: Path) -> None:
+    model = load_model(original_folder)
+    state = {name: tensor for name, tensor in model.state_dict().items() if "post_layernorm" not in name}
+    again = LlavaNextVideo2ForConditionalGeneration.from_state_dict(model.config, state)
+    assert state.keys() == again.state_dict().keys()
+    assert again.config.vision_config.vision_use_post_norm is False
+    pixels = load_processor(original_folder).prepare_medium(frames())
+    with torch.inference_mode():
+        assert torch.equal(again.encode_media([pixels])[0].tokens, model.encode_media([pixels])[0].tokens)
+
+
 def test_slow_fast_from_pixels_to_features() -> None:
     config = LlavaNextVideo2Config.from_dict(ORIGINAL | {"add_faster_video": True, "faster_token_stride": 2})
     model = new_model(config, seed=1)

@@ -10,10 +10,11 @@ from videolm.errors import ArgumentError
 from videolm.families.base import FamilyConfig
 from videolm.families.json_config import JsonConfig, Key, anything, flag, whole, word
 from videolm.families.original_configs import from_original
-from videolm.families.part_configs import CLIPVisionConfig, LlamaConfig, part_config
+from videolm.families.part_configs import CLIPVisionConfig, LlamaConfig, SiglipVisionConfig, part_config
 from videolm.families.part_settings import decoder_settings, vision_settings
 from videolm.models.config import FusionConfig, VideoLMConfig
 from videolm.visual_tokens import ImageTokens, NewlineMode, VideoTokens, VisualTokens
+from videolm.weights.files import WeightFiles
 
 __all__ = ["AnyresConfig"]
 
@@ -120,6 +121,14 @@ class AnyresConfig(FamilyConfig):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From what a file holds, in the form of this library or of the original code."""
         return super().from_dict(from_original(values))
+
+    def fitted_to(self, files: WeightFiles) -> Self:
+        """The same for a checkpoint that left out the tower's last norm, which no feature comes from."""
+        if not isinstance(self.vision_config, SiglipVisionConfig) or any(".post_layernorm." in name for name in files):
+            return self
+        values = self.to_dict()
+        values["vision_config"] |= {"vision_use_post_norm": False}
+        return type(self).from_dict(values)
 
     @property
     def slow_every(self) -> int | None:

@@ -70,7 +70,7 @@ _TOWERS: dict[str, _Tower] = {
 
 _VIDEO_KEYS = ("mm_resampler_type", "mm_spatial_pool_mode", "mm_spatial_pool_stride")
 _NEWLINES = ("grid", "frame", "one_token", "no_token")
-_RANGE = re.compile(r"\((\d+)x(\d+)\)[, .]*(?:\((\d+)x(\d+)\))?")
+_TILES = re.compile(r"\((\d+)x(\d+)\)")
 
 
 def is_original(values: Mapping[str, Any]) -> bool:
@@ -227,9 +227,8 @@ def _token_ids(values: Mapping[str, Any]) -> dict[str, int]:
 def _pinpoints(values: Mapping[str, Any], side: int) -> list[list[int]]:
     """A list, its text in Python's spelling, or a range of tile counts such as ``(1x1),...,(6x6)``."""
     found = values.get("image_grid_pinpoints")
-    if isinstance(found, str) and (match := _RANGE.match(found.strip())):
-        first, last = match.groups()[:2], re.findall(r"\((\d+)x(\d+)\)", found)[-1]
-        rows, columns = (range(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+    if isinstance(found, str) and (counts := _TILES.findall(found)):
+        rows, columns = (range(int(first), int(last) + 1) for first, last in zip(counts[0], counts[-1], strict=True))
         return [[row * side, column * side] for row in rows for column in columns]
     if isinstance(found, str):
         try:

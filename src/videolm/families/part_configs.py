@@ -64,7 +64,7 @@ class CLIPVisionConfig(TowerConfig):
 
 
 class SiglipVisionConfig(TowerConfig):
-    """A SigLIP vision tower; ``vision_use_head`` says whether files hold the pooling head, which is never used."""
+    """A SigLIP vision tower; two keys say whether files hold the pooling head and the last norm: neither is used."""
 
     model_type = "siglip_vision_model"
     keys: ClassVar[dict[str, Key]] = TowerConfig.shared_keys | {
@@ -72,6 +72,7 @@ class SiglipVisionConfig(TowerConfig):
         "hidden_act": word("gelu_pytorch_tanh", VISION_ACTIVATIONS),
         "layer_norm_eps": number(1e-6),
         "vision_use_head": flag(True),
+        "vision_use_post_norm": flag(True),
     }
 
 

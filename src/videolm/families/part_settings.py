@@ -30,6 +30,7 @@ def vision_settings(config: JsonConfig) -> VisionConfig:
         layer_norm_eps=config.layer_norm_eps,
         class_token=is_clip,
         pre_norm=is_clip,
+        post_norm=bool(getattr(config, "vision_use_post_norm", True)),
         patch_bias=not is_clip,
         initializer_range=config.initializer_range,
     )
