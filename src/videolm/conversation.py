@@ -12,6 +12,7 @@ from videolm.contracts import (
     Answer,
     Features,
     FinishReason,
+    Frames,
     MediaReport,
     Message,
     ModelInputs,
@@ -100,6 +101,7 @@ class Conversation:
         """Questions and answers so far."""
         self.warnings = (
             *(warning for frames, _ in media for warning in frames.warnings),
+            *(warning for frames, _ in media for warning in self._frame_warnings(frames)),
             *options.warnings,
         )
         self._watch = watch
@@ -157,6 +159,11 @@ class Conversation:
         self._keep_common_prefix(inputs.input_ids)
         self._running = TextStream(self._generate(turn))
         return self._running
+
+    def _frame_warnings(self, frames: Frames) -> tuple[str, ...]:
+        if frames.kind == "image":
+            return ()
+        return self._loaded.model.tokens.video.warn_of(len(frames.pixels), frames.source)
 
     def _messages(self, question: str) -> list[Message]:
         system = self._options.system

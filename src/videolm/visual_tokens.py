@@ -30,6 +30,8 @@ class VideoTokens:
     pool: PoolMode | None = "average"
     stride: int = 2
     newline: NewlineMode = "none"
+    usual_frames: int | None = None
+    """Frames of all videos that the model was trained on, where another number deserves a warning."""
     slow_every: int | None = None
     """Slow-fast: of every so many frames the first is pooled with ``stride`` and the others with twice that, and a
     learned token ends each frame. None: all frames alike."""
@@ -71,6 +73,13 @@ class VideoTokens:
         if self.slow_every is None:
             return tuple(range(num_frames))
         return tuple(range(0, num_frames // self.slow_every * self.slow_every, self.slow_every))
+
+    def warn_of(self, num_frames: int, name: str) -> tuple[str, ...]:
+        """One line where a video has another number of frames than the model knows, else none."""
+        if self.usual_frames in (None, num_frames):
+            return ()
+        count = f"{num_frames} frame{'s' * (num_frames != 1)}"
+        return (f"{name} is given as {count}, but this model was trained on {self.usual_frames} a video.",)
 
     def count(self, num_frames: int) -> int:
         """Tokens of a video of ``num_frames`` frames."""

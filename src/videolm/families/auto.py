@@ -19,6 +19,7 @@ from videolm.families.llava_next_video import LlavaNextVideoForConditionalGenera
 from videolm.families.llava_next_video2 import LlavaNextVideo2ForConditionalGeneration
 from videolm.families.original_configs import from_original
 from videolm.families.processors import build_processor, read_sampling
+from videolm.families.video_llava import VideoLlavaForConditionalGeneration
 from videolm.processing.processor import Processor
 from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, staged_folder
 
@@ -38,6 +39,7 @@ MODEL_CLASSES: tuple[type[FamilyModel], ...] = (
     LlavaNextVideoForConditionalGeneration,
     LlavaNextVideo2ForConditionalGeneration,
     LlavaNextForConditionalGeneration,
+    VideoLlavaForConditionalGeneration,
 )
 """One row a family."""
 
@@ -102,7 +104,7 @@ def save_model(
     folder: str | Path,
     dtype: torch.dtype | None = None,
     *,
-    layout: str = "hf",
+    layout: str | None = None,
     max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
 ) -> None:
     """Write model and processor into one folder, all of it or nothing, readable by Hugging Face libraries.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from videolm.weights.keymap import KeyLayout, KeyRule
 
-__all__ = ["LLAVA_SAVE_LAYOUTS", "LLAVA_TOWER_LAYOUTS"]
+__all__ = ["LLAVA_SAVE_LAYOUTS", "LLAVA_TOWER_LAYOUTS", "TWO_TOWER_LAYOUTS", "TWO_TOWER_SAVE_LAYOUTS"]
 
 # Tables that every reader computes, SigLIP's pooling head, and its last layer, which these models never run.
 _IGNORED = (
@@ -74,8 +76,38 @@ _FRESH_5 = _flat("transformers 5, saved afresh", "vision_tower.", "model.vision_
 _FROM_4_52 = _nested("transformers from 4.52", "model.vision_tower.vision_model.")
 _MEMORY_5 = _nested("transformers 5, in memory", "model.vision_tower.")
 
+
+_OVER_TIME = r".*video_tower\..*\.temporal_(embedding|attn\..*|layer_norm1\..*)"
+
+
+def _two_towers(layout: KeyLayout) -> KeyLayout:
+    """The same names with a tower for pictures and one for videos in the place of the one."""
+    kept = [rule for rule in layout.rules if not rule.module.endswith(("vision_resampler.", "newline", "_token"))]
+    rules, marks = [], []
+    for name in ("image_tower", "video_tower"):
+        for rule in kept:
+            # The original code has no part called vision_model inside these towers.
+            file = rule.file.replace("vision_tower.vision_tower.vision_model.", "vision_tower.vision_tower.")
+            rules.append(
+                KeyRule(file=file.replace("vision_tower", name), module=rule.module.replace("vision_tower", name))
+            )
+        marks += [mark.replace("vision_tower", name) for mark in layout.marks]
+    return replace(
+        layout,
+        marks=tuple(dict.fromkeys(marks)),
+        rules=tuple(dict.fromkeys(rules)),
+        # Models without attention over time, as the configuration may ask for, leave out what it needs.
+        ignored=(*layout.ignored, _OVER_TIME),
+        cannot_hold=(_OVER_TIME,) if layout in (_BEFORE_4_52, _FRESH_5) else (),
+    )
+
+
 LLAVA_TOWER_LAYOUTS = (_BEFORE_4_52, _FROM_4_52, _MEMORY_5, _FRESH_5, _ORIGINAL)
 """All that models with one tower are found in. The original layout comes last: its marks are the least telling."""
 
 LLAVA_SAVE_LAYOUTS = {"hf": _BEFORE_4_52, "hf5": _FRESH_5, "original": _ORIGINAL, "memory": _MEMORY_5}
 """Names for writing: ``hf`` is read by every transformers release."""
+
+TWO_TOWER_LAYOUTS = tuple(map(_two_towers, LLAVA_TOWER_LAYOUTS))
+TWO_TOWER_SAVE_LAYOUTS = dict(zip(LLAVA_SAVE_LAYOUTS, map(_two_towers, LLAVA_SAVE_LAYOUTS.values()), strict=True))
+"""The same for models with a tower for pictures and one for videos."""

@@ -75,7 +75,8 @@ _TILES = re.compile(r"\((\d+)x(\d+)\)")
 
 def is_original(values: Mapping[str, Any]) -> bool:
     """Whether these are the keys of the original code: decoder keys at the top, ``mm_`` keys for the rest."""
-    return values.get("model_type") in _DECODERS and isinstance(values.get("mm_vision_tower"), str)
+    names = (values.get("mm_vision_tower"), values.get("mm_video_tower"))
+    return values.get("model_type") in _DECODERS and any(isinstance(name, str) for name in names)
 
 
 def from_original(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +84,8 @@ def from_original(values: Mapping[str, Any]) -> dict[str, Any]:
     if not is_original(values):
         return dict(values)
     _refuse_unknown_parts(values)
+    if isinstance(values.get("mm_video_tower"), str):
+        return _with_two_towers(values)
     tower = _tower(values)
     vision = _vision_config(values, tower)
     settings = {
@@ -101,6 +104,24 @@ def from_original(values: Mapping[str, Any]) -> dict[str, Any]:
         **_token_ids(values),
     }
     return _family_keys(values) | settings
+
+
+def _with_two_towers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A model with a tower for pictures and one for videos; ``vision_config`` describes both."""
+    own = values.get("vision_config") or {}
+    # The tower of videos lets its frames attend to each other, and says that its activation is the exact one.
+    time = {"hidden_act": "gelu", "add_time_attn": True, "num_frames": 8}
+    vision = time | _vision_config(values, _tower(values))
+    return {
+        "model_type": "video_llava",
+        "vision_config": vision | {key: own[key] for key in time if own.get(key) is not None},
+        "text_config": _text_config(values),
+        "tie_word_embeddings": bool(values.get("tie_word_embeddings", False)),
+        "dtype": values.get("torch_dtype", values.get("dtype")),
+        "projector_hidden_act": "gelu",
+        **_feature_choice(values, vision["model_type"]),
+        **_token_ids(values),
+    }
 
 
 def original_preprocessor(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +172,8 @@ def _refuse_unknown_parts(values: Mapping[str, Any]) -> None:
 
 
 def _tower(values: Mapping[str, Any]) -> _Tower:
+    if isinstance(values.get("mm_video_tower"), str):
+        return _TOWERS["clip-vit-large-patch14"]  # Both towers have its shape.
     name = PurePosixPath(values["mm_vision_tower"]).name
     if name in _TOWERS:
         return _TOWERS[name]

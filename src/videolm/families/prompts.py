@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CHATML_TEMPLATE", "MISTRAL_TEMPLATE", "QWEN_TEMPLATE", "VICUNA_TEMPLATE"]
+__all__ = ["CHATML_TEMPLATE", "MISTRAL_TEMPLATE", "QWEN_TEMPLATE", "VICUNA_HUMAN_TEMPLATE", "VICUNA_TEMPLATE"]
 
 # In all of them the media of a message stand before its text, in the order given, one to a line.
 _PIECES = (
@@ -31,6 +31,9 @@ VICUNA_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"
 )
 """Vicuna v1.1: the 7B checkpoints."""
+
+VICUNA_HUMAN_TEMPLATE = VICUNA_TEMPLATE.replace("a curious user", "a curious human").replace("the user", "the human")
+"""The same with the words of Video-LLaVA's demonstration and evaluation."""
 
 MISTRAL_TEMPLATE = (
     _PIECES + "{%- for message in messages -%}"

@@ -32,6 +32,8 @@ class KeyLayout:
     """Of several that fit, the longest prefix applies. A name that none fits is unexpected."""
     ignored: tuple[str, ...] = ()
     """Patterns, matched against the whole name in the file, of tensors that the model computes or never uses."""
+    cannot_hold: tuple[str, ...] = ()
+    """Patterns, matched against the whole name of a parameter, of those that other readers of such files leave out."""
 
     def to_module(self, key: str) -> str | None:
         """The parameter that a name in the file stands for; None when no rule fits."""
@@ -47,6 +49,10 @@ class KeyLayout:
                 f"{', '.join(sorted(rule.module for rule in self.rules))}. Save in another layout."
             )
         return rule.file + key[len(rule.module) :]
+
+    def left_out(self, keys: Iterable[str]) -> list[str]:
+        """Of these parameters those that other readers of this layout would leave out."""
+        return [key for key in keys if any(re.fullmatch(pattern, key) for pattern in self.cannot_hold)]
 
     def is_ignored(self, key: str) -> bool:
         """Whether a rule allows this name in the file to have no parameter."""
