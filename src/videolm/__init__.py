@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     )
     from videolm.families.generation_config import GenerationConfig
     from videolm.families.llava_next import LlavaNextConfig, LlavaNextForConditionalGeneration
-    from videolm.families.llava_next_video import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
+    from videolm.families.llava_next_video import (
+        LlavaNextVideoCausalLMOutputWithPast,
+        LlavaNextVideoConfig,
+        LlavaNextVideoForConditionalGeneration,
+        LlavaNextVideoModel,
+    )
     from videolm.families.llava_next_video2 import LlavaNextVideo2Config, LlavaNextVideo2ForConditionalGeneration
     from videolm.families.video_llava import (
         VideoLlavaCausalLMOutputWithPast,
@@ -85,7 +90,12 @@ _MODULES = {
     ),
     "videolm.families.generation_config": ("GenerationConfig",),
     "videolm.families.llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration"),
-    "videolm.families.llava_next_video": ("LlavaNextVideoConfig", "LlavaNextVideoForConditionalGeneration"),
+    "videolm.families.llava_next_video": (
+        "LlavaNextVideoCausalLMOutputWithPast",
+        "LlavaNextVideoConfig",
+        "LlavaNextVideoForConditionalGeneration",
+        "LlavaNextVideoModel",
+    ),
     "videolm.families.llava_next_video2": ("LlavaNextVideo2Config", "LlavaNextVideo2ForConditionalGeneration"),
     "videolm.families.video_llava": (
         "VideoLlavaCausalLMOutputWithPast",
@@ -121,8 +131,10 @@ __all__ = [
     "LlavaNextForConditionalGeneration",
     "LlavaNextVideo2Config",
     "LlavaNextVideo2ForConditionalGeneration",
+    "LlavaNextVideoCausalLMOutputWithPast",
     "LlavaNextVideoConfig",
     "LlavaNextVideoForConditionalGeneration",
+    "LlavaNextVideoModel",
     "MediaError",
     "MediaLimitError",
     "MediaLimits",

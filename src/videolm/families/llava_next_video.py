@@ -11,7 +11,13 @@ from videolm.families.layouts import LLAVA_SAVE_LAYOUTS, LLAVA_TOWER_LAYOUTS
 from videolm.families.prompts import CHATML_TEMPLATE, MISTRAL_TEMPLATE, VICUNA_TEMPLATE
 from videolm.media.sampling import FrameSampling
 
-__all__ = ["FAMILY", "LlavaNextVideoConfig", "LlavaNextVideoForConditionalGeneration"]
+__all__ = [
+    "FAMILY",
+    "LlavaNextVideoCausalLMOutputWithPast",
+    "LlavaNextVideoConfig",
+    "LlavaNextVideoForConditionalGeneration",
+    "LlavaNextVideoModel",
+]
 
 
 class LlavaNextVideoConfig(AnyresConfig):
@@ -40,3 +46,9 @@ class LlavaNextVideoForConditionalGeneration(FamilyModel):
     """LLaVA-NeXT-Video, with the signatures that its documentation describes."""
 
     family = FAMILY
+
+
+LlavaNextVideoModel = LlavaNextVideoForConditionalGeneration.backbone_class
+"""The part without the head."""
+LlavaNextVideoCausalLMOutputWithPast = LlavaNextVideoForConditionalGeneration.output_class
+"""What ``forward`` returns."""
