@@ -231,8 +231,14 @@ def test_exactly_as_many_bytes_as_allowed_are_taken(server: str) -> None:
         ("short", "ended after 10 of 1000 bytes. Expected the whole medium."),
         ("redirect/6", "redirects more than 5 times. Expected at most max_redirects."),
         ("nowhere", "answered 302 without a new address. Expected the medium itself."),
-        ("away/ftp://127.0.0.1/file", "is not an http(s) URL. Expected http(s)://host/path."),
-        ("away/file:///etc/passwd", "is not an http(s) URL. Expected http(s)://host/path."),
+        (
+            "away/ftp://127.0.0.1/file",
+            "redirects to where nothing is read from: ftp://127.0.0.1/file is not an http(s) URL. Expected http(s)://",
+        ),
+        (
+            "away/file:///etc/passwd",
+            "redirects to where nothing is read from: file:///etc/passwd is not an http(s) URL. Expected http(s)://",
+        ),
     ],
 )
 def test_each_other_refusal(server: str, path: str, message: str) -> None:

@@ -39,9 +39,9 @@ def fetch(
     Returns:
         The body, and the URL as it may be shown: without user name, query and fragment.
     """
-    clock = _Clock(name=url_name(_split(url)), limit_s=limits.timeout_s)
+    parts = _split(url)
+    clock = _Clock(name=url_name(parts), limit_s=limits.timeout_s)
     for _ in range(limits.max_redirects + 1):
-        parts = _split(url)
         connection = _connect(parts, limits, clock)
         try:
             answer = _request(connection, parts, clock)
@@ -58,6 +58,10 @@ def fetch(
                 "Check the URL in a browser."
             )
         url = urljoin(url, location)
+        try:
+            parts = _split(url)
+        except FetchError as error:
+            raise FetchError(f"{clock.name} redirects to where nothing is read from: {error}") from error
     raise FetchError(
         f"{clock.name} redirects more than {limits.max_redirects} times. Expected at most max_redirects. "
         "Pass the final address, or raise max_redirects."
