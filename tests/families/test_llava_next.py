@@ -49,7 +49,7 @@ def picture_folder(tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_folder_for_pictures_answers_about_pictures_and_videos(picture_folder: Path) -> None:
-    assert family_of(picture_folder).sampling == FrameSampling(rule="linspace", num_frames=32)
+    assert family_of(picture_folder).sampling == FrameSampling(rule="linspace", num_frames=16)
     opened = session.load(picture_folder)
     picture = np.full((30, 50, 3), 90, np.uint8)
     video = np.stack([np.full((30, 50, 3), 20 * index, np.uint8) for index in range(8)])

@@ -32,8 +32,8 @@ FAMILY = Family(
     processor_class="LlavaNextProcessor",
     layouts=LLAVA_TOWER_LAYOUTS,
     save_layouts=LLAVA_SAVE_LAYOUTS,
-    # What the authors' zero-shot results were made with.
-    sampling=FrameSampling(rule="linspace", num_frames=32),
+    # Most of these checkpoints know 4096 positions. The authors took 32 frames, which takes stretched positions.
+    sampling=FrameSampling(rule="linspace", num_frames=16),
     image_token="<image>",
     video_token="<video>",
     chat_templates={"chatml": CHATML_TEMPLATE, "mistral": MISTRAL_TEMPLATE, "llama": VICUNA_TEMPLATE},
