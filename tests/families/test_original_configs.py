@@ -159,6 +159,22 @@ def test_the_original_reading_of_pictures() -> None:
     assert (image.count(142, 184), image.count(110, 352)) == (1026, 1262)
 
 
+@pytest.mark.parametrize(
+    ("values", "policy", "factor"),
+    [
+        (VICUNA_7B | VIDEO, "auto", 1.0),
+        (MISTRAL_7B, "auto", 1.0),
+        (VICUNA_7B | VIDEO | {"rope_scaling": {"type": "linear", "factor": 2.0}}, "fixed", 2.0),
+        (QWEN_7B, "fixed", 1.0),
+    ],
+)
+def test_positions_are_stretched_as_the_original_inference_does(
+    values: dict[str, Any], policy: str, factor: float
+) -> None:
+    decoder = LlavaNextVideo2Config.from_dict(values).model_settings().decoder
+    assert (decoder.rope_policy, decoder.rope_factor) == (policy, factor)
+
+
 def test_pooling_after_the_projector_is_read() -> None:
     """The 32B model of the older code: no newline position in its file, and frames pooled where the file says."""
     older = {key: value for key, value in QWEN_7B.items() if key != "mm_newline_position"}

@@ -99,6 +99,7 @@ def from_original(values: Mapping[str, Any]) -> dict[str, Any]:
         "pinpoint_order": "width_height",
         "round_unpad": False,
         "vision_aspect_ratio": values.get("image_aspect_ratio", "anyres"),
+        "rope_policy": _rope_policy(values),
         **_feature_choice(values, vision["model_type"]),
         **_pooling(values),
         **_token_ids(values),
@@ -202,6 +203,12 @@ def _text_config(values: Mapping[str, Any]) -> dict[str, Any]:
     if part is Qwen2Config:
         kept.pop("rope_scaling", None)  # The class of the original code sets it to nothing, whatever the file says.
     return {"model_type": part.model_type, **kept}
+
+
+def _rope_policy(values: Mapping[str, Any]) -> str:
+    """The original inference stretches positions as far as a video needs it, but never those of Qwen2."""
+    is_settled = values["model_type"] == "llava_qwen" or values.get("rope_scaling") is not None
+    return "fixed" if is_settled else "auto"
 
 
 def _feature_choice(values: Mapping[str, Any], vision_type: str) -> dict[str, Any]:
