@@ -34,6 +34,13 @@ if TYPE_CHECKING:
         TrainingError,
         VideoLMError,
     )
+    from videolm.families.auto_classes import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+    )
     from videolm.families.generation_config import GenerationConfig
     from videolm.families.llava_next import LlavaNextConfig, LlavaNextForConditionalGeneration
     from videolm.families.llava_next_video import (
@@ -43,6 +50,17 @@ if TYPE_CHECKING:
         LlavaNextVideoModel,
     )
     from videolm.families.llava_next_video2 import LlavaNextVideo2Config, LlavaNextVideo2ForConditionalGeneration
+    from videolm.families.processor_classes import (
+        LlavaNextImageProcessor,
+        LlavaNextProcessor,
+        LlavaNextVideo2Processor,
+        LlavaNextVideoImageProcessor,
+        LlavaNextVideoProcessor,
+        LlavaNextVideoVideoProcessor,
+        VideoLlavaImageProcessor,
+        VideoLlavaProcessor,
+        VideoLlavaVideoProcessor,
+    )
     from videolm.families.video_llava import (
         VideoLlavaCausalLMOutputWithPast,
         VideoLlavaConfig,
@@ -88,6 +106,13 @@ _MODULES = {
         "TrainingError",
         "VideoLMError",
     ),
+    "videolm.families.auto_classes": (
+        "AutoConfig",
+        "AutoImageProcessor",
+        "AutoModelForImageTextToText",
+        "AutoProcessor",
+        "AutoTokenizer",
+    ),
     "videolm.families.generation_config": ("GenerationConfig",),
     "videolm.families.llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration"),
     "videolm.families.llava_next_video": (
@@ -104,6 +129,17 @@ _MODULES = {
         "VideoLlavaModel",
         "VideoLlavaModelOutputWithPast",
     ),
+    "videolm.families.processor_classes": (
+        "LlavaNextImageProcessor",
+        "LlavaNextProcessor",
+        "LlavaNextVideo2Processor",
+        "LlavaNextVideoImageProcessor",
+        "LlavaNextVideoProcessor",
+        "LlavaNextVideoVideoProcessor",
+        "VideoLlavaImageProcessor",
+        "VideoLlavaProcessor",
+        "VideoLlavaVideoProcessor",
+    ),
     "videolm.generation.params": ("SamplingParams",),
     "videolm.media.limits": ("MediaLimits",),
     "videolm.media.load": ("load_media",),
@@ -118,6 +154,11 @@ __all__ = [
     "AnswerStream",
     "Answerer",
     "ArgumentError",
+    "AutoConfig",
+    "AutoImageProcessor",
+    "AutoModelForImageTextToText",
+    "AutoProcessor",
+    "AutoTokenizer",
     "CheckpointError",
     "ConfigError",
     "Conversation",
@@ -129,12 +170,18 @@ __all__ = [
     "GenerationError",
     "LlavaNextConfig",
     "LlavaNextForConditionalGeneration",
+    "LlavaNextImageProcessor",
+    "LlavaNextProcessor",
     "LlavaNextVideo2Config",
     "LlavaNextVideo2ForConditionalGeneration",
+    "LlavaNextVideo2Processor",
     "LlavaNextVideoCausalLMOutputWithPast",
     "LlavaNextVideoConfig",
     "LlavaNextVideoForConditionalGeneration",
+    "LlavaNextVideoImageProcessor",
     "LlavaNextVideoModel",
+    "LlavaNextVideoProcessor",
+    "LlavaNextVideoVideoProcessor",
     "MediaError",
     "MediaLimitError",
     "MediaLimits",
@@ -156,8 +203,11 @@ __all__ = [
     "VideoLlavaCausalLMOutputWithPast",
     "VideoLlavaConfig",
     "VideoLlavaForConditionalGeneration",
+    "VideoLlavaImageProcessor",
     "VideoLlavaModel",
     "VideoLlavaModelOutputWithPast",
+    "VideoLlavaProcessor",
+    "VideoLlavaVideoProcessor",
     "VisualInput",
     "load",
     "load_media",

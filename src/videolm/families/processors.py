@@ -17,7 +17,7 @@ from videolm.processing.processor import Processor
 from videolm.processing.tokenizer import Tokenizer
 from videolm.visual_tokens import VisualTokens
 
-__all__ = ["build_processor", "read_sampling"]
+__all__ = ["build_processor", "chat_template_of", "image_settings", "read_sampling", "video_settings"]
 
 
 def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Processor:
@@ -25,12 +25,12 @@ def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Proce
     tokens = config.visual_tokens()
     whole = _read(folder, "processor_config.json")
     _check_against_model(folder, whole, tokens, config)
-    image_file, video_file = _image_settings(folder, whole), _video_settings(folder, whole)
+    image_file, video_file = image_settings(folder, whole), video_settings(folder, whole)
     tokenizer = Tokenizer.from_folder(folder)
     image_pixels = _pixels(folder, image_file, tokens)
     return Processor(
         tokenizer=tokenizer,
-        chat_template=_chat_template(folder, family, config, tokenizer),
+        chat_template=chat_template_of(folder, family, config, tokenizer),
         image_pixels=_checked_tiles(folder, image_pixels, tokens),
         video_pixels=_pixels(folder, video_file, tokens),
         tokens=tokens,
@@ -47,7 +47,7 @@ def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Proce
 
 def read_sampling(folder: Path, family: Family) -> FrameSampling:
     """How frames are chosen: as the video processor's ``num_frames`` or ``fps`` says, else as the family does."""
-    settings = _video_settings(folder, _read(folder, "processor_config.json"))
+    settings = video_settings(folder, _read(folder, "processor_config.json"))
     num_frames, fps = settings.get("num_frames"), settings.get("fps")
     try:
         if fps is not None:
@@ -64,14 +64,16 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return read_json(folder / name) if (folder / name).is_file() else {}
 
 
-def _image_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
+def image_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder says about pictures, given its ``processor_config.json``; no such file is an error."""
     nested = whole.get("image_processor")
     if isinstance(nested, dict):
         return nested
     return _required(folder, ("preprocessor_config.json",))
 
 
-def _video_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
+def video_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The same about frames."""
     nested = whole.get("video_processor")
     if isinstance(nested, dict):
         return nested
@@ -132,7 +134,8 @@ def _check_against_model(folder: Path, whole: Mapping[str, Any], tokens: VisualT
             )
 
 
-def _chat_template(folder: Path, family: Family, config: FamilyConfig, tokenizer: Tokenizer) -> ChatTemplate:
+def chat_template_of(folder: Path, family: Family, config: FamilyConfig, tokenizer: Tokenizer) -> ChatTemplate:
+    """The template of the folder, or that of its family."""
     found = ChatTemplate.from_folder(folder, tokenizer.special_tokens)
     if found is not None:
         return found

@@ -58,18 +58,18 @@ def read_videos(
 
     Args:
         files: Which frames of a path or URL to take; None: every one. ``arrays``: the same of frames in memory.
-        on_frame: Applied to each frame that is decoded, before the next one is.
+        on_frame: Applied to each frame, once; to one that is decoded before the next one is.
     """
     options: dict[str, Any] = {"files": files, "arrays": arrays, "on_frame": on_frame, "rgb": rgb}
     if isinstance(videos, (np.ndarray, Tensor)):
         if videos.ndim > 4:
             return [clip for item in videos for clip in read_videos(item, input_format, **options)]
         clip = _array(videos if videos.ndim == 4 else videos[None])
-        return [_sampled([_rgb(frame, input_format or layout_of(clip), rgb) for frame in clip], arrays)]
+        return [_chosen([_rgb(frame, input_format or layout_of(clip), rgb) for frame in clip], arrays, on_frame)]
     if not isinstance(videos, (list, tuple)):
         return [list(load_media(videos, sampling=files or _EVERY_FRAME, kind="video", on_frame=on_frame).pixels)]
     if videos and all(_is_frame(item) for item in videos):
-        return [_sampled(read_pictures(videos, input_format, rgb=rgb), arrays)]
+        return [_chosen(read_pictures(videos, input_format, rgb=rgb), arrays, on_frame)]
     return [clip for item in videos for clip in read_videos(item, input_format, **options)]
 
 
@@ -82,10 +82,13 @@ def _is_frame(item: Any) -> bool:
     return not isinstance(item, (list, tuple, bytes, Frames)) and hasattr(item, "convert")
 
 
-def _sampled(frames: Sequence[np.ndarray], sampling: FrameSampling | None) -> list[np.ndarray]:
+def _chosen(
+    frames: Sequence[np.ndarray], sampling: FrameSampling | None, on_frame: Callable[[np.ndarray], np.ndarray] | None
+) -> list[np.ndarray]:
     if not frames:
         raise ArgumentError("A video holds no frames: at least one is expected. Pass the frames of the video.")
-    return list(frames) if sampling is None else [frames[index] for index in sampling.indices(len(frames), None)]
+    chosen = list(frames) if sampling is None else [frames[index] for index in sampling.indices(len(frames), None)]
+    return chosen if on_frame is None else [on_frame(frame) for frame in chosen]
 
 
 def _array(values: Any) -> np.ndarray:

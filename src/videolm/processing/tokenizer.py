@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from videolm.errors import CheckpointError, ConfigError
+from videolm.processing.sentencepiece_file import add_listed, convert_sentencepiece
 
 Span = tuple[int, int]
 _Place = Literal["start", "after_special", "inside"]
@@ -53,23 +54,22 @@ class Tokenizer:
         return full[: next((at for at in range(len(full)) if full[at : at + len(bare)] == bare), 0)]
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Tokenizer:
-        """Read ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``."""
+    def from_folder(cls, folder: str | Path) -> Self:
+        """Read ``tokenizer.json`` or ``tokenizer.model``, and what the files beside it say of special tokens."""
         folder = Path(folder)
         path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise CheckpointError(
-                f"{folder} has no tokenizer.json: a tokenizer in the format of the tokenizers library is expected. "
-                "Write one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
-            )
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception for every fault in the file
-            raise CheckpointError(
-                f"{path} cannot be read ({str(error).splitlines()[0]}): a tokenizer in the format of the tokenizers "
-                "library is expected. Fetch the file again."
-            ) from error
         config = {**_read_json(folder / "special_tokens_map.json"), **_read_json(folder / "tokenizer_config.json")}
+        if path.is_file():
+            backend = _read_backend(path)
+        elif (folder / "tokenizer.model").is_file():
+            backend, named = convert_sentencepiece(folder / "tokenizer.model", config)
+            config = {**named, **config}
+        else:
+            raise CheckpointError(
+                f"{folder} has no tokenizer.json and no tokenizer.model: a tokenizer in the format of the tokenizers "
+                "library, or of sentencepiece, is expected. Copy it from where the model came from."
+            )
+        add_listed(backend, _read_json(folder / "added_tokens.json"), config)
         return cls(backend, config)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -255,6 +255,16 @@ class TokenStream:
         """The text that this id completes, None while a character is unfinished."""
         text: str | None = self._stream.step(self._backend, token_id)
         return text
+
+
+def _read_backend(path: Path) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for every fault in the file
+        raise CheckpointError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): a tokenizer in the format of the tokenizers "
+            "library is expected. Fetch the file again."
+        ) from error
 
 
 def _content(token: Any) -> str | None:
