@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from videolm.models.backbone import Backbone
@@ -17,12 +17,8 @@ from videolm.models.vit import VisionTransformer
 __all__ = ["initialise", "without_values"]
 
 
-_DRAWS = (Tensor.normal_, Tensor.uniform_, Tensor.div, Tensor.__truediv__)
-"""What modules do to new tensors beyond ``torch.nn.init``: draw, and scale what was drawn."""
-
-
 class _NoDraws(TorchFunctionMode):
-    """Leaves tensors that are to be filled at random as they are."""
+    """Leaves tensors that ``torch.nn.init`` is to fill as they are."""
 
     def __torch_function__(
         self,
@@ -32,9 +28,7 @@ class _NoDraws(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.randn:
-            return torch.empty(*args, **kwargs)
-        if func in _DRAWS or getattr(func, "__module__", None) == nn.init.__name__:
+        if getattr(func, "__module__", None) == nn.init.__name__:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
@@ -63,7 +57,7 @@ def initialise(model: VideoLM | Backbone) -> None:
         _draw_tower(tower)
     for vector in (backbone.image_newline, backbone.faster_token):
         if vector is not None:
-            vector.normal_(std=settings.decoder.hidden_size**-0.5)
+            nn.init.normal_(vector, std=settings.decoder.hidden_size**-0.5)
 
 
 def _draw_tower(tower: VisionTransformer) -> None:
@@ -71,23 +65,23 @@ def _draw_tower(tower: VisionTransformer) -> None:
     width, depth = vision.hidden_size, vision.num_hidden_layers
     _draw_all(tower.embeddings, vision.initializer_range)
     if vision.class_token:
-        tower.embeddings.class_embedding.normal_(std=width**-0.5)
+        nn.init.normal_(tower.embeddings.class_embedding, std=width**-0.5)
     inner = (width * 2 * depth) ** -0.5
     attention = (("q_proj", inner), ("k_proj", inner), ("v_proj", inner), ("out_proj", width**-0.5))
     for layer in tower.encoder.layers:
         for part in ("self_attn",) if vision.temporal_frames is None else ("self_attn", "temporal_attn"):
             for name, std in attention:
-                layer.get_parameter(f"{part}.{name}.weight").normal_(std=std)
+                nn.init.normal_(layer.get_parameter(f"{part}.{name}.weight"), std=std)
         if vision.temporal_frames is not None:
-            layer.get_parameter("temporal_embedding").normal_(std=width**-0.5)
-        layer.get_parameter("mlp.fc1.weight").normal_(std=(2 * width) ** -0.5)
-        layer.get_parameter("mlp.fc2.weight").normal_(std=inner)
+            nn.init.normal_(layer.get_parameter("temporal_embedding"), std=width**-0.5)
+        nn.init.normal_(layer.get_parameter("mlp.fc1.weight"), std=(2 * width) ** -0.5)
+        nn.init.normal_(layer.get_parameter("mlp.fc2.weight"), std=inner)
 
 
 def _draw_all(root: nn.Module, std: float) -> None:
     for module in root.modules():
         if isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d):
-            module.weight.normal_(std=std)
+            nn.init.normal_(module.weight, std=std)
             bias = getattr(module, "bias", None)
             if bias is not None:
                 bias.zero_()

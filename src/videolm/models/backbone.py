@@ -49,11 +49,11 @@ class Backbone(nn.Module):
         self.image_newline: nn.Parameter | None = None
         if config.fusion.image_newline:
             width = config.decoder.hidden_size
-            self.image_newline = nn.Parameter(torch.randn(width) / width**0.5)
+            self.image_newline = nn.Parameter(nn.init.normal_(torch.empty(width), std=width**-0.5))
         self.faster_token: nn.Parameter | None = None
         if config.fusion.faster_token:
             width = config.decoder.hidden_size
-            self.faster_token = nn.Parameter(torch.randn(width) / width**0.5)
+            self.faster_token = nn.Parameter(nn.init.normal_(torch.empty(width), std=width**-0.5))
         self.language_model = Decoder(config.decoder)
 
     @property

@@ -35,7 +35,7 @@ class VisionEmbeddings(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         if config.class_token:
-            self.class_embedding = nn.Parameter(torch.randn(config.hidden_size))
+            self.class_embedding = nn.Parameter(nn.init.normal_(torch.empty(config.hidden_size)))
         self.has_class_token = config.class_token
         self.patch_embedding = PatchEmbedding(
             config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size, bias=config.patch_bias
@@ -96,7 +96,8 @@ class VisionBlock(nn.Module):
         super().__init__()
         self.temporal_frames = config.temporal_frames
         if config.temporal_frames is not None:
-            self.temporal_embedding = nn.Parameter(torch.randn(1, config.temporal_frames, config.hidden_size))
+            shape = (1, config.temporal_frames, config.hidden_size)
+            self.temporal_embedding = nn.Parameter(nn.init.normal_(torch.empty(shape)))
             self.temporal_layer_norm1 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
             self.temporal_attn = VisionAttention(config)
         self.layer_norm1 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
