@@ -25,6 +25,12 @@ def test_a_path_that_does_not_exist(name: str) -> None:
         resolve(name)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_working_folder(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="The name of the model is empty: expected the folder of a model"):
+        resolve(name)
+
+
 def test_a_file_is_no_model(tiny_folder: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="is a file: expected the folder of a model"):
         resolve(tiny_folder / "config.json")

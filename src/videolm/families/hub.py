@@ -45,6 +45,11 @@ def resolve(name_or_path: str | Path, *, download: bool = True, options: HubOpti
         download: False never asks the hub.
     """
     options = options or HubOptions(download=download)
+    if not str(name_or_path).strip():
+        raise ModelNotFoundError(
+            "The name of the model is empty: expected the folder of a model, or a hub name such as organisation/model. "
+            "Write one, or leave it out for the bundled model."
+        )
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return _inside(path, options.subfolder)
