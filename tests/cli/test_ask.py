@@ -25,6 +25,26 @@ def ask(tiny_model_folder: Path, capsys: Captured) -> Any:
     return run
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("page.mp4", "page.mp4 is a web page."),
+        ("empty.mp4", "empty.mp4 is empty (0 bytes)."),
+        ("folder", "The folder folder holds no pictures."),
+        ("data:video/mp4;base64,PGh0bWw+", "data:video/mp4;base64 URI is a web page."),
+    ],
+)
+def test_what_is_plainly_no_medium_is_refused_before_the_model_is_loaded(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("page.mp4").write_text("<html>")
+    Path("empty.mp4").touch()
+    Path("folder").mkdir()
+    assert main(["ask", name, "What is this?", "--model", "nowhere"]) == 1
+    assert capsys.readouterr().err.startswith(f"videolm: {message} Expected ")
+
+
 def test_json_is_the_whole_report(ask: Any, clip: Path, picture: Path, tiny_model_folder: Path) -> None:
     status, out, err = ask(clip, picture, "What is this?", "--json", "--frames", "4")
     assert (status, err) == (0, "")

@@ -14,16 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check_media", "check_options", "open_session", "show_downloads"]
 
-REMOTE = ("http:", "https:")
-
 
 def check_media(media: Sequence[str]) -> None:
-    """Refuse a path that does not exist; what a URL leads to is seen when it is fetched."""
-    from videolm.media.source import open_source
+    """Refuse what is missing or plainly no medium; what a URL leads to is seen when it is fetched."""
+    from videolm.media.load import check_at_sight
 
     for source in media:
-        if not source.lower().startswith(REMOTE):
-            open_source(source)
+        check_at_sight(source)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

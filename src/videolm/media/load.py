@@ -11,13 +11,13 @@ from videolm.errors import ArgumentError, MediaError
 from videolm.media.decode import decode_video
 from videolm.media.frame_collector import OnFrame
 from videolm.media.limits import MediaLimits
-from videolm.media.picture_sequence import check_array, sample_folder, sample_pictures
+from videolm.media.picture_sequence import check_array, frame_files, sample_folder, sample_pictures
 from videolm.media.pictures import decode_animation, load_picture, num_animation_frames, open_picture
 from videolm.media.sampling import FrameSampling
 from videolm.media.sniff import sniff
 from videolm.media.source import OpenedSource, Progress, open_source
 
-__all__ = ["load_media"]
+__all__ = ["check_at_sight", "load_media"]
 
 KINDS = ("auto", "image", "video")
 
@@ -61,6 +61,18 @@ def load_media(
         return _from_picture_file(opened, sampling, on_frame, kind, limits)
     _refuse_image_kind(kind, opened.name, "is no picture")
     return decode_video(opened, sampling=sampling, limits=limits, on_frame=on_frame)
+
+
+def check_at_sight(source: str, limits: MediaLimits | None = None) -> None:
+    """Refuse what the first bytes, or the names in a folder, show to be no medium; nothing is downloaded or decoded."""
+    limits = limits or MediaLimits()
+    if source.lower().startswith(("http:", "https:")):
+        return
+    opened = open_source(source, limits)
+    if opened.path is not None and opened.path.is_dir():
+        frame_files(opened.path, opened.name, limits)
+    else:
+        sniff(opened.head(), opened.name)
 
 
 def _from_picture_file(
