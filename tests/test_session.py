@@ -421,6 +421,13 @@ def test_a_conversation_says_its_warnings_once(session: Session, clip: np.ndarra
     assert conversation.ask("Why?", top_p=0.5).warnings[0].startswith("top_k 3, top_p 0.5: without effect")
 
 
+def test_what_a_question_spells_is_told_with_its_answer_alone(session: Session, clip: np.ndarray) -> None:
+    conversation = session.conversation(clip, **SETTINGS)
+    first, second = conversation.ask("What is </s> here?"), conversation.ask("And now?")
+    assert first.warnings == ("The text spells </s>: read as text, not as a special token.",)
+    assert second.warnings == ()
+
+
 def test_an_answer_without_text_is_no_turn(session: Session, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     conversation = session.conversation(clip, **SETTINGS)
     end = session.processor.tokenizer.eos_token_id

@@ -12,7 +12,6 @@ from videolm.contracts import (
     Answer,
     Features,
     FinishReason,
-    Frames,
     MediaReport,
     Message,
     ModelInputs,
@@ -101,7 +100,6 @@ class Conversation:
         """Questions and answers so far."""
         self.warnings = (
             *(warning for frames, _ in media for warning in frames.warnings),
-            *(warning for frames, _ in media for warning in self._frame_warnings(frames)),
             *options.warnings,
         )
         self._watch = watch
@@ -145,7 +143,8 @@ class Conversation:
         processor = self._loaded.processor
         with watch.measure("preprocess"):
             inputs = processor.prepare_text(messages, [visual for _, visual in self.media])
-        special = processor.special_strings_in(messages)
+        # What earlier turns spell was told with their answers.
+        special = processor.special_strings_in(messages if question is None else messages[-1:])
         if special:
             warnings = [*warnings, f"The text spells {', '.join(special)}: read as text, not as a special token."]
         turn = _Turn(
@@ -159,11 +158,6 @@ class Conversation:
         self._keep_common_prefix(inputs.input_ids)
         self._running = TextStream(self._generate(turn))
         return self._running
-
-    def _frame_warnings(self, frames: Frames) -> tuple[str, ...]:
-        if frames.kind == "image":
-            return ()
-        return self._loaded.model.tokens.video.warn_of(len(frames.pixels), frames.source)
 
     def _messages(self, question: str) -> list[Message]:
         system = self._options.system

@@ -75,8 +75,15 @@ class Reader:
                 )
             with watch.measure("preprocess"):
                 visual = self.processor.prepare_medium(frames)
-            media.append((_told_of_bound(frames, sampling), visual))
+            media.append((self._with_warnings(frames, sampling), visual))
         return media
+
+    def _with_warnings(self, frames: Frames, sampling: FrameSampling) -> Frames:
+        if frames.kind == "image":
+            return frames
+        usual = self.processor.tokens.video.warn_of(len(frames.pixels), frames.source)
+        warnings = (*frames.warnings, *_warn_of_bound(frames, sampling), *usual)
+        return replace(frames, warnings=tuple(dict.fromkeys(warnings)))  # Frames may have been read here before.
 
 
 def sources_of(media: Any) -> list[Source]:
@@ -96,14 +103,13 @@ def _is_picture(item: Any) -> bool:
     return isinstance(item, Image.Image) or getattr(item, "ndim", None) == 3
 
 
-def _told_of_bound(frames: Frames, sampling: FrameSampling) -> Frames:
-    """Say so where a number of frames a second gave more frames than are taken."""
-    if frames.kind != "video" or sampling.rule != "fps":
-        return frames
+def _warn_of_bound(frames: Frames, sampling: FrameSampling) -> tuple[str, ...]:
+    """One line where a number of frames a second gave more frames than are taken, else none."""
+    if sampling.rule != "fps":
+        return ()
     rate = sampling.fps or 1.0
     wanted = len(fps_indices(frames.num_source_frames, frames.fps, fps=rate))
     if wanted <= len(frames.frame_indices) or len(frames.frame_indices) < (sampling.max_frames or 0):
-        return frames
+        return ()
     taken = len(frames.frame_indices)
-    warning = f"{frames.source} has {wanted} frames at {rate:g} a second; {taken} spread evenly are used."
-    return replace(frames, warnings=(*frames.warnings, warning))
+    return (f"{frames.source} has {wanted} frames at {rate:g} a second; {taken} spread evenly are used.",)

@@ -215,7 +215,8 @@ def test_asking(
 
 def test_another_number_of_frames_is_warned_of(port: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.gif", 10)
-    answer = load(port, device="cpu").ask(clip, "What is this?", frames=5, max_new_tokens=2)
+    session = load(port, device="cpu")
+    answer = session.ask(session.inspect(clip, frames=5)[0][0], "What is this?", max_new_tokens=2)
     assert answer.warnings == (f"{clip} is given as 5 frames, but this model was trained on 8 a video.",)
     assert answer.usage.visual_tokens == 5 * 17
 
