@@ -45,10 +45,21 @@ class LoadedModel:
         """What prepares the model's inputs."""
         return self.reader.processor
 
-    @property
-    def context_len(self) -> int:
-        """The most tokens that the decoder was trained for."""
-        return self.reader.context_len
+    def context_len(self, inputs: ModelInputs) -> int:
+        """The most tokens that this prompt may have together with its answer."""
+        return self.model.model.config.decoder.context_len(_video_tokens(inputs))
+
+    def note_on_positions(self, inputs: ModelInputs) -> tuple[str, ...]:
+        """One line where positions are stretched for this prompt, or where it needs that they are."""
+        decoder = self.model.model.config.decoder
+        window, num_tokens = decoder.max_position_embeddings, len(inputs.input_ids)
+        factor = decoder.fixed_rope_factor * decoder.prompt_rope_factor(_video_tokens(inputs))
+        if factor == 1 or (decoder.rope_policy == "fixed" and num_tokens <= window):
+            return ()
+        return (
+            f"The prompt has {num_tokens} tokens and the decoder was trained for {window}: positions are divided by "
+            f"{factor:g} (rope_policy {decoder.rope_policy}).",
+        )
 
     def parse(self, options: dict[str, Any]) -> Options:
         """Options by name, with this model's stop tokens."""
@@ -152,7 +163,7 @@ class Conversation:
             inputs=inputs,
             params=self._fit(inputs, options.params),
             watch=watch,
-            warnings=tuple(warnings),
+            warnings=(*warnings, *self._loaded.note_on_positions(inputs)),
         )
         self._encode(watch)
         self._keep_common_prefix(inputs.input_ids)
@@ -178,7 +189,7 @@ class Conversation:
 
     def _fit(self, inputs: ModelInputs, params: SamplingParams) -> SamplingParams:
         """Generate no further than the context reaches."""
-        num_tokens, context_len = len(inputs.input_ids), self._loaded.context_len
+        num_tokens, context_len = len(inputs.input_ids), self._loaded.context_len(inputs)
         if num_tokens >= context_len:
             visual = sum(medium.num_tokens for medium in inputs.media)
             raise ProcessingError(
@@ -251,6 +262,10 @@ class _Turn:
     params: SamplingParams
     watch: Stopwatch
     warnings: tuple[str, ...]
+
+
+def _video_tokens(inputs: ModelInputs) -> int:
+    return sum(medium.num_tokens for medium in inputs.media if medium.kind == "video")
 
 
 def check_question(question: Any) -> None:

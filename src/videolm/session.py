@@ -85,11 +85,11 @@ def _locate(name_or_path: str | Path | None) -> tuple[str, Path]:
 
 
 def _reader(folder: Path) -> Reader:
-    decoder = auto.load_config(folder).settings().decoder
+    decoder = auto.load_config(folder).model_settings().decoder
     return Reader(
         processor=auto.load_processor(folder),
         sampling=auto.family_of(folder).sampling,
-        context_len=int(decoder.max_position_embeddings * decoder.rope_factor),
+        context_len=decoder.longest_context,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ def test_float16_runs_on_a_cpu(tiny_folder: Path, caplog: pytest.LogCaptureFixtu
     logits = model(ids_with_video(), pixel_values_videos=clip()[None].half()).logits
     assert logits.dtype == model.dtype
     assert Model.from_pretrained(tiny_folder, dtype="float16", keep_dtype=True).dtype == torch.float16
+
+
+def test_without_a_dtype_the_files_decide(tiny_folder: Path) -> None:
+    config = json.loads((tiny_folder / "config.json").read_text()) | {"dtype": "bfloat16"}
+    (tiny_folder / "config.json").write_text(json.dumps(config))
+    assert Model.from_pretrained(tiny_folder).dtype == torch.float32
 
 
 def test_a_model_in_a_subfolder_with_other_names(tiny_folder: Path, tmp_path: Path) -> None:
@@ -253,6 +260,17 @@ def test_max_length_below_the_prompt_counts_each_medium_as_one(model: Any, caplo
     assert torch.equal(single[:, 5:], written_out[:, 12:])
     with pytest.raises(ArgumentError, match="max_length is 5 but the prompt alone has 5 tokens"):
         model.generate(ids_with_video(), max_length=5, **inputs)
+
+
+def test_drawing_at_temperature_zero_takes_the_most_likely_token(model: Any) -> None:
+    expected = model.generate(IDS, max_new_tokens=4)
+    assert torch.equal(model.generate(IDS, max_new_tokens=4, do_sample=True, temperature=0.0), expected)
+
+
+def test_what_was_generated_can_be_learned(model: Any) -> None:
+    ids = model.generate(IDS, max_new_tokens=2)
+    model(ids, labels=ids).loss.backward()
+    assert model.lm_head.weight.grad is not None
 
 
 def test_several_answers_to_each_prompt(model: Any) -> None:

@@ -120,6 +120,40 @@ def test_greedy_ids(prompt: str) -> None:
     assert ours_from(theirs).generate(**inputs, max_new_tokens=8).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("prompt", ["both", "rows"])
+def test_beam_ids(prompt: str) -> None:
+    theirs = make_reference()
+    inputs, options = make_inputs(prompt), {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 6}
+    expected = theirs.generate(**inputs, do_sample=False, **options)
+    assert ours_from(theirs).generate(**inputs, **options).tolist() == expected.tolist()
+
+
+@torch.inference_mode()
+def test_hidden_states_and_attention_weights() -> None:
+    theirs = make_reference()
+    theirs.set_attn_implementation("eager")
+    ours, inputs = ours_from(theirs), make_inputs("both")
+    found = ours(**inputs, output_hidden_states=True, output_attentions=True)
+    expected = theirs(**inputs, output_hidden_states=True, output_attentions=True)
+    torch.testing.assert_close(found.hidden_states, expected.hidden_states)
+    torch.testing.assert_close(found.attentions, expected.attentions)
+    assert type(found).__name__ == "VideoLlavaCausalLMOutputWithPast"
+    assert type(ours.model(**inputs)).__name__ == "VideoLlavaModelOutputWithPast"
+
+
+@torch.inference_mode()
+def test_another_choice_of_features_for_one_call() -> None:
+    theirs = make_reference()
+    ours, inputs = ours_from(theirs), make_inputs("both", picture_tokens=PATCHES + 1)
+    choice = {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
+    torch.testing.assert_close(ours(**inputs, **choice).logits, theirs(**inputs, **choice).logits)
+    pictures = theirs.get_image_features(inputs["pixel_values"], **choice, return_dict=True).pooler_output
+    torch.testing.assert_close(torch.stack(ours.get_image_features(inputs["pixel_values"], **choice)), pictures)
+    frames = theirs.model.get_video_features(inputs["pixel_values_videos"], return_dict=True).pooler_output
+    clips = ours.get_video_features(inputs["pixel_values_videos"])
+    torch.testing.assert_close(torch.stack(clips).view(frames.shape), frames)
+
+
 def test_loss_and_gradients() -> None:
     theirs = make_reference()
     ours = ours_from(theirs)

@@ -180,7 +180,7 @@ class FamilyModel(PretrainedModel):
         )
         return output if self.model.returns_dict(return_dict) else output.to_tuple()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(self, input_ids: Tensor | None = None, **options: Any) -> Tensor | GenerateOutput:
         """The prompts with what the model writes after them; see ``generating.generate_batch`` for the options."""
         return generate_batch(self, input_ids, **options)

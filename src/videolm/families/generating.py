@@ -12,6 +12,7 @@ from torch import Tensor
 
 from videolm.errors import ArgumentError
 from videolm.families.calling import Prompt, read_prompt
+from videolm.families.criteria import Criterion, listed, read_criteria, rows_met
 from videolm.families.generation_options import GenerationSettings, new_token_limit, read_settings
 from videolm.families.media_arguments import MediaArguments
 from videolm.families.outputs import GenerateBeamOutput, GenerateOutput
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["generate_batch"]
 
 BatchProcessor = Callable[[Tensor, Tensor], Tensor]
-Criterion = Callable[[Tensor, Any], Any]
 
 
 def generate_batch(
@@ -94,8 +94,8 @@ def generate_batch(
         mask=mask,
         prompt=prompt,
         limit=_limit(settings, ids, prompt),
-        processors=_listed(logits_processor),
-        criteria=_criteria(settings, stopping_criteria, tokenizer, ids.shape[1]),
+        processors=listed(logits_processor),
+        criteria=read_criteria(stopping_criteria, settings.stop_strings, tokenizer, ids.shape[1]),
         streamer=streamer,
     )
     output = _beam_search(run) if settings.num_beams > 1 else _sample(run)
@@ -165,7 +165,7 @@ def _sample(run: _Run) -> GenerateOutput:
         ids = torch.cat([ids, tokens[:, None]], dim=1)
         if run.streamer is not None:
             run.streamer.put(tokens.cpu())
-        met = _met(run.criteria, ids, scores)
+        met = rows_met(run.criteria, ids, scores)
         is_finished = [before or now for before, now in zip(is_finished, met, strict=True)]
         if all(is_finished) or step + 1 == run.limit:
             break
@@ -252,7 +252,7 @@ def _are_complete(run: _Run, scores: Sequence[Tensor], prompt: int, found: Seque
         return ended
     new_ids = torch.tensor([list(ids) for ids in found], device=run.ids.device)
     ids = torch.cat([run.ids[prompt].expand(len(found), -1), new_ids], dim=1)
-    met = _met(run.criteria, ids, scores)
+    met = rows_met(run.criteria, ids, scores)
     return [before or now for before, now in zip(ended, met, strict=True)]
 
 
@@ -274,34 +274,3 @@ def _each(scores: Tensor, rows: Sequence[Sequence[int]], chain: Sequence[Any]) -
             row = process(row, ids)
         treated.append(row)
     return torch.stack(treated)
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return [value] if callable(value) and not isinstance(value, list | tuple) else list(value)
-
-
-def _criteria(settings: GenerationSettings, given: Any, tokenizer: Any, prompt_len: int) -> list[Criterion]:
-    """A caller's criteria, each by itself, and one for stop strings."""
-    criteria = list(given) if isinstance(given, list | tuple) else _listed(given)
-    if not settings.stop_strings:
-        return criteria
-    if tokenizer is None:
-        raise ArgumentError(
-            f"stop_strings is {list(settings.stop_strings)!r} without a tokenizer: ids become text only with one. "
-            "Pass tokenizer=processor.tokenizer."
-        )
-
-    def holds_stop(ids: Tensor, _: Any) -> Tensor:
-        texts = [tokenizer.decode(row) for row in ids[:, prompt_len:].tolist()]
-        return torch.tensor([any(stop in text for stop in settings.stop_strings) for text in texts])
-
-    return [*criteria, holds_stop]
-
-
-def _met(criteria: Sequence[Criterion], ids: Tensor, scores: Any) -> list[bool]:
-    met = torch.zeros(len(ids), dtype=torch.bool)
-    for criterion in criteria:
-        met = met | torch.as_tensor(criterion(ids, scores), dtype=torch.bool).cpu()
-    return [bool(value) for value in met.tolist()]

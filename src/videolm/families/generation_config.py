@@ -24,7 +24,6 @@ class GenerationConfig(Mapping[str, Any]):
         "max_new_tokens",
         "max_length",
         "min_new_tokens",
-        "min_length",
         "do_sample",
         "temperature",
         "top_k",

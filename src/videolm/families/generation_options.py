@@ -75,14 +75,12 @@ def read_settings(model: FamilyModel, given: Any, options: Mapping[str, Any]) ->
     Args:
         given: A ``generation_config`` argument: any object with such attributes, or a mapping.
     """
-    passed = _set_values(given)
-    explicit = {**passed, **options}
-    config = model.generation_config.changed({}).changed(
-        {k: v for k, v in explicit.items() if k in options or v is not None}
-    )
+    explicit = {**_set_values(given), **options}
+    config = model.generation_config.changed(explicit)
     if "max_length" in explicit and "max_new_tokens" not in explicit:
         config.update(max_new_tokens=None)
-    do_sample = bool(config.do_sample)
+    # Scripts ask for both: at temperature 0 drawing means taking the most likely token.
+    do_sample = bool(config.do_sample) and config.temperature != 0
     num_beams = _number(config.num_beams, 1)
     num_returned = _number(config.num_return_sequences, 1)
     ngram = _number(config.no_repeat_ngram_size, 0)

@@ -93,9 +93,13 @@ class PretrainedModel(VideoLM):
         )
         folder = resolve(name_or_path, options=options)
         config = cls.family.config_class.from_pretrained(folder, **known_keys(cls.family, config_values))
-        wanted = dtype_for(wanted if wanted is not None else config.dtype, place, keep=keep_dtype)
+        if wanted is None and config.dtype == torch.float16:
+            wanted = config.dtype
+        # Where no device is named, scripts move the model to the GPU afterwards, if there is one.
+        aim = read_device("auto", None) if device is None and device_map is None else place
+        wanted = dtype_for(wanted, aim, keep=keep_dtype)
         if attention == "flash_attention_2":
-            flash_attention(place, wanted or torch.float32)
+            flash_attention(aim, wanted or config.dtype or torch.float32)
         files = open_weights(folder)
         model = cls._load(config, files.renamed(key_mapping) if key_mapping else files, wanted, place, progress)
         model.model.attn_implementation = attention

@@ -136,6 +136,17 @@ class DecoderConfig:
         return float(math.ceil((num_video_tokens + _TEXT_RESERVE) / self.max_position_embeddings))
 
     @property
+    def longest_context(self) -> int:
+        """The most tokens that videos may be chosen for, before it is known how many they have."""
+        # How far the original work stretches positions.
+        stretch = 2.0 if self.rope_policy == "auto" else self.fixed_rope_factor
+        return int(self.max_position_embeddings * stretch)
+
+    def context_len(self, num_video_tokens: int) -> int:
+        """The most tokens that a prompt with so many tokens of videos may have together with its answer."""
+        return int(self.max_position_embeddings * self.fixed_rope_factor * self.prompt_rope_factor(num_video_tokens))
+
+    @property
     def head_width(self) -> int:
         """Numbers in one head."""
         return self.head_dim if self.head_dim is not None else self.hidden_size // self.num_attention_heads
