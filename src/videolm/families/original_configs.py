@@ -120,7 +120,7 @@ def _with_two_towers(values: Mapping[str, Any]) -> dict[str, Any]:
         "tie_word_embeddings": bool(values.get("tie_word_embeddings", False)),
         "dtype": values.get("torch_dtype", values.get("dtype")),
         "projector_hidden_act": "gelu",
-        **_feature_choice(values, vision["model_type"]),
+        **_feature_choice(values, str(vision["model_type"])),
         **_token_ids(values),
     }
 

@@ -122,7 +122,8 @@ class VisionBlock(nn.Module):
             series = series + self.temporal_embedding
         series = series + self.temporal_attn(self.temporal_layer_norm1(series))
         clips = series.view(-1, num_places, group, width).transpose(1, 2)  # [F / group, group, P, E]
-        return clips.reshape(num_frames, num_places, width)
+        mixed: Tensor = clips.reshape(num_frames, num_places, width)
+        return mixed
 
 
 class VisionEncoder(nn.Module):
