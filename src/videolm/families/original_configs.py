@@ -111,7 +111,7 @@ def _with_two_towers(values: Mapping[str, Any]) -> dict[str, Any]:
     """A model with a tower for pictures and one for videos; ``vision_config`` describes both."""
     own = values.get("vision_config") or {}
     # The tower of videos lets its frames attend to each other, and says that its activation is the exact one.
-    time = {"hidden_act": "gelu", "add_time_attn": True, "num_frames": 8}
+    time: dict[str, Any] = {"hidden_act": "gelu", "add_time_attn": True, "num_frames": 8}
     vision = time | _vision_config(values, _tower(values))
     return {
         "model_type": "video_llava",
