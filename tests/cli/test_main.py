@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +102,37 @@ def test_an_interruption_is_status_130(capsys: pytest.CaptureFixture[str]) -> No
 def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(lambda: throw(MemoryError())) == 1
     assert capsys.readouterr().err.startswith("videolm: The memory of this machine")
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: throw(PermissionError(13, "Permission denied", "/root/report.md"))) == 1
+    assert capsys.readouterr().err == (
+        "videolm: /root/report.md cannot be written: Permission denied. Expected room and permission to write there. "
+        "Make some, or write elsewhere.\n"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    code = "import sys; from videolm.cli.main import main; sys.exit(main(['--help']))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("videolm: The output cannot be written: No space left on device.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_closed_standard_streams_are_empty_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, name, None)
+
+    def run() -> int:
+        print("heard by nobody")
+        return len(sys.stdin.read())
+
+    assert guarded(run) == 0
+    sys.stdin.close()
+    sys.stdout.close()
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

@@ -168,6 +168,15 @@ def test_a_file_as_output_is_refused(tmp_path: Path) -> None:
         run_task(Letters(), Reader(), out=path)
 
 
+def test_an_output_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ArgumentError, match=r"cannot be made \(Permission denied\): expected a folder to write to"):
+        run_task(Letters(), Reader(), out=tmp_path / "results")
+
+
 def test_foreign_predictions_are_refused(tmp_path: Path) -> None:
     (tmp_path / "predictions.jsonl").write_text("not json\n")
     with pytest.raises(ArgumentError, match=r"Line 1 of .* is not JSON"):

@@ -7,17 +7,20 @@ interruption by Ctrl-C and 141 a reader that has gone away.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from videolm.cli.parser import Parser, UsageError
 from videolm.errors import VideoLMError
 
 INTERRUPTED = 130
 READER_GONE = 141
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 
 __all__ = ["COMMANDS", "INTERRUPTED", "guarded", "main"]
 
@@ -40,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(run: Callable[[], int]) -> int:
     """Run something and turn what a person did wrong into one line on standard error and a status."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A file name that is no UTF-8 must not stop an answer from being printed.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
@@ -57,10 +61,17 @@ def guarded(run: Callable[[], int]) -> int:
     except SystemExit as exit_:  # argparse, after --help
         return exit_.code if isinstance(exit_.code, int) else 0
     except Exception as error:
-        if message := _out_of_memory(error):
+        if message := _out_of_memory(error) or _not_writable(error):
             return _complain(f"videolm: {message}", status=1)
         raise
     return status
+
+
+def _open_closed_streams() -> None:
+    """Whoever closed a standard stream (``>&-``) gives no input, or wants no output."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - stays open to the end
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -127,9 +138,26 @@ def _complain(message: str, *, status: int) -> int:
 
 
 def _reader_gone() -> int:
-    # Python flushes standard output once more on its way out, and would complain about the same pipe.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_output()
     return READER_GONE
+
+
+def _drop_output() -> None:
+    # Python flushes standard output once more on its way out, and would complain about the same pipe or disk.
+    with suppress(OSError, ValueError):  # ValueError: a stream without a descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _not_writable(error: Exception) -> str | None:
+    if not isinstance(error, OSError) or error.errno not in NOT_WRITABLE:
+        return None
+    if error.filename is None:
+        _drop_output()
+    what = error.filename or "The output"
+    return (
+        f"{what} cannot be written: {error.strerror}. Expected room and permission to write there. "
+        "Make some, or write elsewhere."
+    )
 
 
 def _out_of_memory(error: Exception) -> str | None:

@@ -29,6 +29,11 @@ class Predictions:
                 f"The output {folder} is a file: expected a folder, which is made when it is missing. "
                 "Give another path as --out."
             ) from error
+        except OSError as error:
+            raise ArgumentError(
+                f"The output {folder} cannot be made ({error.strerror}): expected a folder to write to. "
+                "Give another path as --out."
+            ) from error
         lines = self._read()
         self.answered: dict[str, dict[str, Any]] = {
             line["item"]: line for line in lines if all(line.get(name) == value for name, value in self.key.items())
