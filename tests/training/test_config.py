@@ -98,6 +98,14 @@ def test_accumulation_belongs_to_one_way_of_making_steps() -> None:
     assert build(TrainConfig, values).gradient_accumulation == 2
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text("steps: 1\nbatch: {samples_per_step: 2}\nsteps: 3\n")
+    with pytest.raises(
+        ConfigError, match="The key 'steps' stands twice in the mapping at line 1, expected each key once"
+    ):
+        load_train_config(tmp_path / "twice.yaml")
+
+
 def test_a_missing_file_and_broken_yaml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.yaml cannot be read \(No such file or directory\), expected"):
         load_train_config(tmp_path / "missing.yaml")

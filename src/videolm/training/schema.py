@@ -47,10 +47,24 @@ def build(kind: type[Settings], values: Any, path: str = "") -> Settings:
         raise ConfigError(f"{where}{error}") from None
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML would take the last of several values for one key, and say nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            line = node.start_mark.line + 1
+            raise ConfigError(
+                f"The key '{twice}' stands twice in the mapping at line {line}, expected each key once. Remove one."
+            )
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_EachKeyOnce)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
