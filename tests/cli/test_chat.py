@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from videolm import session
+from videolm import reader
 from videolm.cli.main import main
 from videolm.models.video_lm import VideoLM
 
@@ -57,7 +57,7 @@ def test_a_terminal_gets_a_prompt(chat: Any) -> None:
 
 def test_media_are_read_and_encoded_once(chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    for owner, name in ((session, "load_media"), (VideoLM, "encode_media")):
+    for owner, name in ((reader, "load_media"), (VideoLM, "encode_media")):
         monkeypatch.setattr(owner, name, counted(getattr(owner, name), name, calls))
     assert chat("One?\nTwo?\nThree?\n")[0] == 0
     assert calls == ["load_media", "encode_media"]
