@@ -494,6 +494,14 @@ def test_media_without_a_source_are_refused(session: Session) -> None:
         session.chat([{"role": "user", "content": content}])
 
 
+def test_a_conversation_without_a_last_question_is_refused(session: Session) -> None:
+    messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]
+    with pytest.raises(
+        ProcessingError, match=r"role assistant: expected one of the user, which is answered\. Add a que"
+    ):
+        session.chat(messages)
+
+
 def test_two_system_prompts_are_refused(session: Session) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
     with pytest.raises(ArgumentError, match="There are two system prompts"):

@@ -182,6 +182,11 @@ class Session:
         """
         parsed = self._loaded.parse(options)
         normal, parts = normalise_messages(messages)
+        if normal[-1]["role"] != "user":
+            raise ProcessingError(
+                f"The last message is of the role {normal[-1]['role']}: expected one of the user, which is answered. "
+                "Add a question."
+            )
         for index, part in enumerate(parts):
             if part.source is None:
                 raise ProcessingError(
