@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,27 @@ PREPROCESSOR = {
     "image_mean": [0.5, 0.5, 0.5],
     "image_std": [0.5, 0.5, 0.5],
 }
+
+
+class _MissingOperators(MetaPathFinder):
+    """Declares the two operators that torchvision's Python code names and a torch without CUDA cannot load.
+
+    The wheels of torchvision are compiled for CUDA; transformers needs only what is written in Python. Declared when
+    that part is imported, and not here, so that tests without torch stay free of it.
+    """
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        if fullname == "torchvision._meta_registrations":
+            import torch
+            from torchvision.extension import _has_ops
+
+            if not _has_ops():
+                self.library = torch.library.Library("torchvision", "DEF")
+                for name in ("nms", "qnms"):
+                    self.library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+sys.meta_path.insert(0, _MissingOperators())
 
 
 @pytest.fixture(scope="session")
