@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from videolm.contracts import Answer, Answerer, AnswerStream, Frames, MediaReport, ModelInputs, Usage, VisualInput
     from videolm.conversation import Conversation
+    from videolm.engine.config import EngineConfig
+    from videolm.engine.request import Request, RequestOutput
     from videolm.errors import (
         ArgumentError,
+        CapacityError,
         CheckpointError,
         ConfigError,
         DeviceError,
+        EngineError,
         FetchError,
         GenerationError,
         MediaError,
@@ -87,11 +91,15 @@ _MODULES = {
         "VisualInput",
     ),
     "videolm.conversation": ("Conversation",),
+    "videolm.engine.config": ("EngineConfig",),
+    "videolm.engine.request": ("Request", "RequestOutput"),
     "videolm.errors": (
         "ArgumentError",
+        "CapacityError",
         "CheckpointError",
         "ConfigError",
         "DeviceError",
+        "EngineError",
         "FetchError",
         "GenerationError",
         "MediaError",
@@ -159,10 +167,13 @@ __all__ = [
     "AutoModelForImageTextToText",
     "AutoProcessor",
     "AutoTokenizer",
+    "CapacityError",
     "CheckpointError",
     "ConfigError",
     "Conversation",
     "DeviceError",
+    "EngineConfig",
+    "EngineError",
     "FetchError",
     "FrameSampling",
     "Frames",
@@ -194,6 +205,8 @@ __all__ = [
     "PlaceholderMismatchError",
     "ProcessingError",
     "Processor",
+    "Request",
+    "RequestOutput",
     "SampleBudgetError",
     "SamplingParams",
     "Session",

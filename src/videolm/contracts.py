@@ -126,11 +126,13 @@ class MediaReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Token counts of one answer; ``prompt_tokens`` includes ``visual_tokens``."""
+    """Token counts of one answer; ``prompt_tokens`` includes ``visual_tokens`` and ``cached_tokens``."""
 
     prompt_tokens: int
     visual_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    """Tokens of the prompt that were computed for an earlier prompt and not again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@
     │   └── ModelNotFoundError (FileNotFoundError)
     ├── DeviceError (ValueError)              a device or dtype that this machine does not have
     ├── GenerationError (RuntimeError)        the model's output is not usable
+    ├── EngineError (RuntimeError)            the engine could not answer a request
+    │   └── CapacityError                     a request needs more than the engine's cache can ever hold
     ├── NotOfferedError (AttributeError)      a method that other libraries' classes have and ours do not
     ├── TrainingError (RuntimeError)          training cannot go on
     │   └── SampleBudgetError                 too many training samples could not be read
@@ -25,9 +27,11 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError",
+    "CapacityError",
     "CheckpointError",
     "ConfigError",
     "DeviceError",
+    "EngineError",
     "FetchError",
     "GenerationError",
     "MediaError",
@@ -94,6 +98,14 @@ class DeviceError(VideoLMError, ValueError):
 
 class GenerationError(VideoLMError, RuntimeError):
     """The model's output is not usable, such as logits that are not numbers."""
+
+
+class EngineError(VideoLMError, RuntimeError):
+    """The engine could not answer a request, such as after a fault in a step that it was part of."""
+
+
+class CapacityError(EngineError):
+    """A request needs more than the engine's cache can ever hold."""
 
 
 class NotOfferedError(VideoLMError, AttributeError):

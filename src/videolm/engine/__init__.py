@@ -1,0 +1,1 @@
+"""Many requests answered by one model: batched continuously, nothing computed twice."""

@@ -1,0 +1,70 @@
+"""How an engine divides memory and work: every number checked once, when it is set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from videolm.errors import ArgumentError
+from videolm.generation.params import check_whole
+from videolm.media.limits import MediaLimits
+from videolm.media.sampling import FrameSampling
+
+CacheDtype = Literal["auto", "model", "float32", "int8"]
+
+__all__ = ["CacheDtype", "EngineConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Settings of one engine; the defaults suit one person asking and a few users at once."""
+
+    num_blocks: int | None = None
+    """Blocks of the cache of keys and values; None: as many as ``cache_bytes`` hold."""
+    cache_bytes: int | None = None
+    """Memory for keys and values; None: a quarter of what is free, but no more than ``max_running`` whole contexts."""
+    block_size: int = 16
+    """Tokens in one block: what is handed out, shared and evicted at a time."""
+    cache_dtype: CacheDtype = "auto"
+    """How keys and values are stored: ``auto`` is float32 on a CPU, where attending to it is fastest, else the
+    model's dtype; ``int8`` takes a quarter of float32's memory and rounds."""
+    reuses_prefixes: bool = True
+    """Whether prompts that begin like earlier ones start where they differ."""
+    max_batch_tokens: int = 2048
+    """Most tokens computed in one step: long prompts are read in pieces of it, so that running answers go on."""
+    max_running: int = 64
+    """Most requests computed at once; further ones wait."""
+    feature_bytes: int = 1 << 30
+    """Memory for encoded pictures and videos where the engine keeps them itself."""
+    draft_len: int = 0
+    """Tokens guessed from the text so far and checked in one step; 0 for none. The answer stays the same."""
+    draft_ngram: int = 3
+    """Guess what followed the last so many tokens when they stood in the text before."""
+    sampling: FrameSampling = field(default_factory=FrameSampling)
+    """How frames are chosen of videos that messages name by their source."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """What such a medium may cost."""
+
+    def __post_init__(self) -> None:
+        for name in ("block_size", "max_batch_tokens", "max_running", "draft_ngram"):
+            check_whole(name, getattr(self, name), 1)
+        for name in ("num_blocks", "cache_bytes"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1, hint="Leave it out to have it chosen.")
+        check_whole("draft_len", self.draft_len, 0, hint="Use 0 to guess nothing.")
+        check_whole("feature_bytes", self.feature_bytes, 0)
+        if self.num_blocks is not None and self.cache_bytes is not None:
+            raise ArgumentError(
+                f"num_blocks is {self.num_blocks} and cache_bytes {self.cache_bytes}: both say how large the cache is. "
+                "Give one of them."
+            )
+        if self.cache_dtype not in get_args(CacheDtype):
+            raise ArgumentError(
+                f"cache_dtype is {self.cache_dtype!r}: expected one of {', '.join(get_args(CacheDtype))}. "
+                "Choose one of these."
+            )
+        if self.max_running > self.max_batch_tokens:
+            raise ArgumentError(
+                f"max_running is {self.max_running} but max_batch_tokens is {self.max_batch_tokens}: every running "
+                "request takes at least one token a step. Raise max_batch_tokens or lower max_running."
+            )

@@ -1,0 +1,60 @@
+"""Media and their keys in, the rows that replace their placeholders out: encoded once for each key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from videolm.contracts import Features, VisualInput
+from videolm.models.video_lm import VideoLM
+
+__all__ = ["FeatureMemory", "FeatureSource", "medium_key"]
+
+
+class FeatureSource(Protocol):
+    """Where the engine gets the features of media from; it asks only for media whose rows it computes with."""
+
+    def features_for(self, media: Sequence[VisualInput], keys: Sequence[str]) -> Sequence[Features]:
+        """One a medium, in order; media with the same key have the same features."""
+        ...
+
+
+class FeatureMemory:
+    """Features in memory, the least recently used forgotten first."""
+
+    def __init__(self, model: VideoLM, *, max_bytes: int) -> None:
+        """``max_bytes``: what is kept between calls; a single call may need more."""
+        self._model = model
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, Features] = OrderedDict()
+
+    @torch.inference_mode()
+    def features_for(self, media: Sequence[VisualInput], keys: Sequence[str]) -> Sequence[Features]:
+        """All that are new are encoded together."""
+        missing = {key: medium for key, medium in zip(keys, media, strict=True) if key not in self._kept}
+        encoded = self._model.encode_media(list(missing.values()))
+        self._kept.update(zip(missing, encoded, strict=True))
+        for key in keys:
+            self._kept.move_to_end(key)
+        found = [self._kept[key] for key in keys]
+        while self._kept and self.num_bytes > self._max_bytes:
+            self._kept.popitem(last=False)
+        return found
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of what is kept."""
+        return sum(features.tokens.nbytes for features in self._kept.values())
+
+
+def medium_key(medium: VisualInput) -> str:
+    """A hash of everything about a medium that its features depend on."""
+    pixels = medium.pixel_values.detach().cpu().contiguous()
+    layout = (medium.kind, medium.size, medium.num_tokens, str(pixels.dtype), tuple(pixels.shape))
+    digest = hashlib.sha256(repr(layout).encode())
+    digest.update(pixels.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
