@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from videolm.models.attention import CausalPlan, PaddedPlan
 from videolm.models.attention_kernels import EagerPlan, FlashPlan, FlexPlan, visible_keys
+
+from ..flash_stand_in import flash
 
 CPU = torch.device("cpu")
 MASK = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
@@ -21,16 +22,6 @@ def heads(num_queries: int, num_keys: int) -> tuple[Tensor, Tensor, Tensor]:
     shapes = ((2, num_queries, 4, 8), (2, num_keys, 2, 8), (2, num_keys, 2, 8))
     queries, keys, values = (torch.randn(shape, generator=generator) for shape in shapes)
     return queries, keys, values
-
-
-def flash(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> Tensor:
-    """What the package computes: the last query sees the last key."""
-    assert causal
-    mask = torch.ones(queries.shape[1], keys.shape[1], dtype=torch.bool).tril(keys.shape[1] - queries.shape[1])
-    out = functional.scaled_dot_product_attention(
-        *(part.transpose(1, 2) for part in (queries, keys, values)), attn_mask=mask, enable_gqa=True
-    )
-    return out.transpose(1, 2)
 
 
 def plans(mask: Tensor | None, num_queries: int) -> dict[str, Any]:

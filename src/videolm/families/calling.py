@@ -160,6 +160,13 @@ def causal_loss(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> Ten
             "a loss needs all of them. Leave logits_to_keep out."
         )
     labels = labels.to(logits.device)
+    learned = labels[labels != ignore_index]
+    if len(learned) and not 0 <= int(learned.min()) <= int(learned.max()) < logits.shape[-1]:
+        raise ArgumentError(
+            f"labels hold ids from {int(learned.min())} to {int(learned.max())}, but the vocabulary ends at "
+            f"{logits.shape[-1] - 1}: expected its ids, or {ignore_index} where nothing is learned. Put {ignore_index} "
+            "where placeholders and padding stand."
+        )
     return functional.cross_entropy(
         logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=ignore_index
     )

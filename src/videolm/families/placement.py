@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videolm.devices import choose_device, cpu_has_bfloat16
+from videolm.devices import available_devices, choose_device, cpu_has_bfloat16
 from videolm.errors import ArgumentError, DeviceError, MissingExtraError
 
-__all__ = ["ATTENTION", "check_attention", "dtype_for", "flash_attention", "read_device"]
+__all__ = ["ATTENTION", "check_attention", "check_move", "dtype_for", "flash_attention", "read_device"]
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2", "flex_attention")
 
@@ -49,6 +49,19 @@ def read_device(device_map: Any, device: torch.device | str | None) -> torch.dev
 
 def _device_name(place: Any) -> str | torch.device:
     return f"cuda:{place}" if isinstance(place, int) else place
+
+
+def check_move(where: Any) -> None:
+    """Refuse a GPU that is not there, however ``.to`` was told of it."""
+    if not isinstance(where, int | str | torch.device):
+        return
+    device = torch.device(_device_name(where))
+    name = f"{device.type}:{device.index or 0}"
+    if device.type == "cuda" and name not in available_devices():
+        raise DeviceError(
+            f"The model cannot move to {name}: expected one of {', '.join(available_devices())}, which are the devices "
+            "of this machine. Leave .to out, or pass device_map='auto' to from_pretrained, which takes the best one."
+        )
 
 
 def dtype_for(dtype: torch.dtype | None, device: torch.device, *, keep: bool = False) -> torch.dtype | None:

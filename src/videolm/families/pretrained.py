@@ -15,7 +15,7 @@ from videolm.families.generation_config import GenerationConfig
 from videolm.families.hub import HubOptions, resolve
 from videolm.families.initialise import initialise, without_values
 from videolm.families.json_config import read_json
-from videolm.families.placement import check_attention, dtype_for, flash_attention, read_device
+from videolm.families.placement import check_attention, check_move, dtype_for, flash_attention, read_device
 from videolm.models.video_lm import VideoLM
 from videolm.weights.files import WeightFiles, open_weights
 from videolm.weights.loading import load_weights
@@ -50,6 +50,15 @@ class PretrainedModel(VideoLM):
     @generation_config.setter
     def generation_config(self, value: GenerationConfig | Mapping[str, Any]) -> None:
         self._generation_config = value if isinstance(value, GenerationConfig) else GenerationConfig.from_dict(value)
+
+    def to(self, *where: Any, **options: Any) -> Self:
+        """Move to a device, a dtype or both, as any module of torch; a GPU that is not there is refused by name."""
+        check_move(options.get("device", where[0] if where else None))
+        return super().to(*where, **options)
+
+    def cuda(self, device: Any = None) -> Self:
+        """Move to a GPU."""
+        return self.to("cuda" if device is None else device)
 
     @classmethod
     def from_pretrained(
