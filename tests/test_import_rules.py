@@ -29,9 +29,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "models": frozenset({"visual_tokens", "contracts"}),
     "weights": frozenset(),
     "generation": frozenset({"models", "contracts"}),
-    "options": frozenset({"generation", "media"}),
+    "options": frozenset({"generation", "media", "visual_tokens"}),
     "stopwatch": frozenset(),
-    "reader": frozenset({"options", "stopwatch", "processing", "contracts", "media"}),
+    "reader": frozenset({"options", "stopwatch", "processing", "contracts", "media", "visual_tokens"}),
     "conversation": frozenset({"options", "stopwatch", "reader", "processing", "models", "generation", "contracts"}),
     "families": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "devices", "contracts", "media"},

@@ -41,6 +41,19 @@ def test_stop_may_be_a_list() -> None:
         ({"frames": 2.5}, "frames is 2.5: expected a whole number of at least 1. Ask for at least one frame."),
         ({"fps": 0}, "fps is 0: expected a number above 0. Use for example 1."),
         ({"fps": float("inf")}, "fps is inf: expected a number above 0. Use for example 1."),
+        (
+            {"visual_token_budget": 0},
+            "visual_token_budget is 0: expected a fraction above 0 and at most 1. Use for example 0.5.",
+        ),
+        (
+            {"visual_token_budget": 0.5, "token_reduction": "fastv"},
+            "token_reduction is 'fastv': expected one of evs, fastvid. Leave it out for evs.",
+        ),
+        (
+            {"token_reduction": "evs"},
+            "token_reduction is 'evs', but there is no visual_token_budget: expected both, or neither. Give the share "
+            "of tokens to keep, such as visual_token_budget=0.5.",
+        ),
         ({"system": " "}, "system is ' ': expected some text. Leave it out for the model's own."),
         ({"stop": 3}, "stop is 3: expected a tuple of strings. Write stop=('END',)."),
         ({"allow_private_hosts": "no"}, "allow_private_hosts is 'no': expected True or False. Leave it out for False."),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from videolm.errors import ArgumentError
-from videolm.visual_tokens import ImageTokens, VideoTokens
+from videolm.visual_tokens import ImageTokens, TokenBudget, VideoTokens
 
 PINPOINTS_336 = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 CLIP_336 = ImageTokens(grid=24, tile_size=336, pinpoints=PINPOINTS_336)
@@ -184,7 +188,7 @@ def test_a_shrunk_map_holds_about_its_limit(height: int, width: int) -> None:
         assert (layout.out_rows, layout.out_columns) == (layout.rows, layout.columns)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)  # The first example imports the reference.
 @given(height=st.integers(1, 2000), width=st.integers(1, 2000))
 def test_counts_and_resolutions_are_those_of_transformers(height: int, width: int) -> None:
     from transformers.image_processing_utils import select_best_resolution
@@ -250,3 +254,50 @@ def test_slow_fast_as_the_paper_counts() -> None:
 def test_slow_fast_that_cannot_be(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         VideoTokens(**{"grid": 27, **changes})  # type: ignore[arg-type]
+
+
+@given(percent=st.integers(1, 100), num_frames=st.integers(1, 200), newline=st.sampled_from(["none", "grid"]))
+def test_a_budget_is_rounded_up_to_whole_tokens(percent: int, num_frames: int, newline: Any) -> None:
+    tokens = VideoTokens(grid=27, newline=newline, budget=TokenBudget(fraction=percent / 100))
+    assert tokens.full_count(num_frames) == tokens.per_frame * num_frames
+    assert tokens.count(num_frames) == ceil(Fraction(percent, 100) * tokens.per_frame * num_frames)
+
+
+@given(whole=st.integers(1, 20_000), data=st.data())
+def test_a_fraction_of_whole_numbers_keeps_so_many(whole: int, data: st.DataObject) -> None:
+    kept = data.draw(st.integers(1, whole))
+    assert TokenBudget(fraction=kept / whole).of(whole) == kept
+
+
+def test_the_smallest_budget_keeps_one_token() -> None:
+    assert [TokenBudget(fraction=1e-9).of(count) for count in (0, 1, 100)] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.01, float("nan"), "0.5", True])
+def test_impossible_budgets_are_refused(fraction: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"expected a fraction above 0 and at most 1\. Use for example 0\.5\."):
+        TokenBudget(fraction=fraction)
+
+
+def test_unknown_methods_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"token_reduction is 'best': expected one of evs, fastvid\."):
+        TokenBudget(method="best")  # type: ignore[arg-type]
+
+
+@given(
+    num_tokens=st.integers(0, 3000), fraction=st.floats(0.05, 1), newline=st.sampled_from(["grid", "none", "one_token"])
+)
+def test_the_most_frames_that_fit(num_tokens: int, fraction: float, newline: Any) -> None:
+    tokens = VideoTokens(grid=6, newline=newline, budget=TokenBudget(fraction=fraction))
+    most = tokens.most_frames(num_tokens)
+    assert tokens.count(most) <= num_tokens or most == 1
+    assert tokens.count(most + 1) > num_tokens
+
+
+def test_a_budget_below_one_frame_is_warned_of() -> None:
+    tokens = VideoTokens(grid=4, budget=TokenBudget(fraction=0.1))
+    assert tokens.warn_of(10, "a.mp4") == (
+        "a.mp4 keeps 4 of 40 visual tokens, no more than its first frame has: nothing of the later ones is left.",
+    )
+    assert tokens.warn_of(11, "a.mp4") == ()
+    assert tokens.within(TokenBudget(fraction=0.1, method="fastvid")).warn_of(10, "a.mp4") == ()

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from videolm.visual_tokens import ALL_TOKENS, TokenBudget
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -73,6 +75,8 @@ class VisualInput:
     num_tokens: int
     note: str = ""
     """What the prompt says about it before the message's own text, such as when a video's frames were taken."""
+    budget: TokenBudget = ALL_TOKENS
+    """What a video was counted with, and is laid out with; a picture has all of its tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +126,8 @@ class MediaReport:
     frame_indices: tuple[int, ...]
     frame_times_s: tuple[float, ...]
     visual_tokens: int
+    visual_token_budget: float = 1.0
+    """The share of a video's tokens that was kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

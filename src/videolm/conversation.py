@@ -283,4 +283,5 @@ def _report(medium: Medium) -> MediaReport:
         frame_indices=frames.frame_indices,
         frame_times_s=frames.frame_times_s,
         visual_tokens=visual.num_tokens,
+        visual_token_budget=visual.budget.fraction,
     )

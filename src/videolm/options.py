@@ -11,6 +11,7 @@ from videolm.errors import ArgumentError
 from videolm.generation.params import SamplingParams, check_number, check_whole
 from videolm.media.limits import MediaLimits
 from videolm.media.sampling import FrameSampling
+from videolm.visual_tokens import ReductionMethod, TokenBudget
 
 __all__ = ["MEDIA_NAMES", "TURN_NAMES", "MediaOptions", "Options"]
 
@@ -23,6 +24,10 @@ class MediaOptions:
     """Take this many frames of each video, spread evenly; together with fps, at most this many."""
     fps: float | None = None
     """Take this many frames of each second of a video."""
+    visual_token_budget: float | None = None
+    """Keep this share of a video's tokens: above 0, and 1 for all of them."""
+    token_reduction: ReductionMethod | None = None
+    """How tokens are left out: evs where nothing is said."""
     allow_private_hosts: bool | None = None
     """Let a URL point into this machine or its private network."""
     limits: MediaLimits | None = None
@@ -33,6 +38,12 @@ class MediaOptions:
             check_whole("frames", self.frames, 1, hint="Ask for at least one frame.")
         if self.fps is not None:
             check_number("fps", self.fps, 0.0, above=True, hint="Use for example 1.")
+        if self.token_reduction is not None and self.visual_token_budget is None:
+            raise ArgumentError(
+                f"token_reduction is {self.token_reduction!r}, but there is no visual_token_budget: expected both, or "
+                "neither. Give the share of tokens to keep, such as visual_token_budget=0.5."
+            )
+        _ = self.budget  # checks itself
         if self.allow_private_hosts not in (None, True, False):
             raise ArgumentError(
                 f"allow_private_hosts is {self.allow_private_hosts!r}: expected True or False. Leave it out for False."
@@ -41,6 +52,13 @@ class MediaOptions:
             raise ArgumentError(
                 f"limits is {self.limits!r}: expected a MediaLimits. Write limits=videolm.MediaLimits(max_bytes=...)."
             )
+
+    @property
+    def budget(self) -> TokenBudget | None:
+        """How many tokens a video keeps; None where nothing was asked for."""
+        if self.visual_token_budget is None:
+            return None
+        return TokenBudget(fraction=self.visual_token_budget, method=self.token_reduction or "evs")
 
     def sampling(self, default: FrameSampling, *, max_frames: int) -> FrameSampling:
         """The rule to choose frames by: ``default`` where nothing was asked for.

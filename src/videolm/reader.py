@@ -17,6 +17,7 @@ from videolm.media.sampling import FrameSampling, fps_indices
 from videolm.options import MEDIA_NAMES, MediaOptions, Options
 from videolm.processing.processor import Processor
 from videolm.stopwatch import Stopwatch
+from videolm.visual_tokens import VideoTokens
 
 MOST_VISUAL = 0.75
 """Share of the context that frames may fill where their number is ours to choose."""
@@ -53,8 +54,8 @@ class Reader:
         on_download: OnDownload | None = None,
     ) -> list[Medium]:
         """Read all sources, timing the stages ``decode`` and ``preprocess``."""
-        most_tokens = self.context_len * MOST_VISUAL
-        max_frames = max(1, int(most_tokens / self.processor.tokens.video.per_frame))
+        rules = self.processor.tokens.video.within(options.budget or self.processor.tokens.video.budget)
+        max_frames = rules.most_frames(int(self.context_len * MOST_VISUAL))
         sampling = options.sampling(self.sampling, max_frames=max_frames)
         limits = options.media_limits()
 
@@ -74,16 +75,9 @@ class Reader:
                     progress=on_download,
                 )
             with watch.measure("preprocess"):
-                visual = self.processor.prepare_medium(frames)
-            media.append((self._with_warnings(frames, sampling), visual))
+                visual = self.processor.prepare_medium(frames, rules.budget)
+            media.append((_with_warnings(frames, sampling, rules), visual))
         return media
-
-    def _with_warnings(self, frames: Frames, sampling: FrameSampling) -> Frames:
-        if frames.kind == "image":
-            return frames
-        usual = self.processor.tokens.video.warn_of(len(frames.pixels), frames.source)
-        warnings = (*frames.warnings, *_warn_of_bound(frames, sampling), *usual)
-        return replace(frames, warnings=tuple(dict.fromkeys(warnings)))  # Frames may have been read here before.
 
 
 def sources_of(media: Any) -> list[Source]:
@@ -101,6 +95,14 @@ def sources_of(media: Any) -> list[Source]:
 
 def _is_picture(item: Any) -> bool:
     return isinstance(item, Image.Image) or getattr(item, "ndim", None) == 3
+
+
+def _with_warnings(frames: Frames, sampling: FrameSampling, rules: VideoTokens) -> Frames:
+    if frames.kind == "image":
+        return frames
+    usual = rules.warn_of(len(frames.pixels), frames.source)
+    warnings = (*frames.warnings, *_warn_of_bound(frames, sampling), *usual)
+    return replace(frames, warnings=tuple(dict.fromkeys(warnings)))  # Frames may have been read here before.
 
 
 def _warn_of_bound(frames: Frames, sampling: FrameSampling) -> tuple[str, ...]:

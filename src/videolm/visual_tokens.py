@@ -8,15 +8,58 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from videolm.errors import ArgumentError
 
 PoolMode = Literal["average", "max", "conv", "bilinear"]
 NewlineMode = Literal["none", "grid", "frame", "one_token"]
 PinpointOrder = Literal["height_width", "width_height"]
+ReductionMethod = Literal["evs", "fastvid"]
 
-__all__ = ["ImageLayout", "ImageTokens", "NewlineMode", "PinpointOrder", "PoolMode", "VideoTokens", "VisualTokens"]
+__all__ = [
+    "ALL_TOKENS",
+    "ImageLayout",
+    "ImageTokens",
+    "NewlineMode",
+    "PinpointOrder",
+    "PoolMode",
+    "ReductionMethod",
+    "TokenBudget",
+    "VideoTokens",
+    "VisualTokens",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBudget:
+    """How many tokens a request lets a video have. How many are kept is known from this alone; which ones is not."""
+
+    fraction: float = 1.0
+    """Share of a video's tokens that is kept, rounded up to whole tokens."""
+    method: ReductionMethod = "evs"
+    """What leaves tokens out: ``evs`` drops patches that hardly changed, ``fastvid`` merges patches that are alike."""
+
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.fraction, int | float) and not isinstance(self.fraction, bool)
+        if not is_number or not 0 < self.fraction <= 1:
+            raise ArgumentError(
+                f"visual_token_budget is {self.fraction!r}: expected a fraction above 0 and at most 1. "
+                "Use for example 0.5."
+            )
+        if self.method not in get_args(ReductionMethod):
+            raise ArgumentError(
+                f"token_reduction is {self.method!r}: expected one of {', '.join(get_args(ReductionMethod))}. "
+                "Leave it out for evs."
+            )
+
+    def of(self, num_tokens: int) -> int:
+        """How many of ``num_tokens`` are kept."""
+        # In floats 0.1 of 130 is 13.000000000000002, which is meant as 13.
+        return max(min(1, num_tokens), math.ceil(round(self.fraction * num_tokens, 6)))
+
+
+ALL_TOKENS = TokenBudget()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +78,7 @@ class VideoTokens:
     slow_every: int | None = None
     """Slow-fast: of every so many frames the first is pooled with ``stride`` and the others with twice that, and a
     learned token ends each frame. None: all frames alike."""
+    budget: TokenBudget = ALL_TOKENS
 
     def __post_init__(self) -> None:
         if self.grid < 1 or self.stride < 1:
@@ -74,16 +118,38 @@ class VideoTokens:
             return tuple(range(num_frames))
         return tuple(range(0, num_frames // self.slow_every * self.slow_every, self.slow_every))
 
+    def within(self, budget: TokenBudget) -> VideoTokens:
+        """The same rules with another budget."""
+        return replace(self, budget=budget)
+
     def warn_of(self, num_frames: int, name: str) -> tuple[str, ...]:
-        """One line where a video has another number of frames than the model knows, else none."""
-        if self.usual_frames in (None, num_frames):
-            return ()
-        count = f"{num_frames} frame{'s' * (num_frames != 1)}"
-        return (f"{name} is given as {count}, but this model was trained on {self.usual_frames} a video.",)
+        """A line where the model knows another number of frames, and one where nothing after the first is left."""
+        lines = []
+        if self.usual_frames not in (None, num_frames):
+            count = f"{num_frames} frame{'s' * (num_frames != 1)}"
+            lines.append(f"{name} is given as {count}, but this model was trained on {self.usual_frames} a video.")
+        if self.budget.method == "evs" and num_frames > 1 and self.count(num_frames) <= self.full_count(1):
+            lines.append(
+                f"{name} keeps {self.count(num_frames)} of {self.full_count(num_frames)} visual tokens, no more than "
+                "its first frame has: nothing of the later ones is left."
+            )
+        return tuple(lines)
 
     def count(self, num_frames: int) -> int:
-        """Tokens of a video of ``num_frames`` frames."""
-        num_slow = len(self.slow_frames(num_frames))
+        """Tokens of a video of ``num_frames`` frames, within the budget."""
+        return self.budget.of(self.full_count(num_frames))
+
+    def most_frames(self, num_tokens: int) -> int:
+        """The most frames whose tokens number at most ``num_tokens``, but at least one."""
+        fewest, most = 1, max(1, num_tokens) * math.ceil(1 / self.budget.fraction) + 1
+        while most - fewest > 1:
+            middle = (fewest + most) // 2
+            fewest, most = (middle, most) if self.count(middle) <= num_tokens else (fewest, middle)
+        return fewest
+
+    def full_count(self, num_frames: int) -> int:
+        """Tokens of a video of ``num_frames`` frames before any is left out."""
+        num_slow = num_frames if self.slow_every is None else num_frames // self.slow_every
         num_fast_tokens = (num_frames - num_slow) * (self.fast.per_frame + 1) if num_slow < num_frames else 0
         return num_slow * self.per_frame + num_fast_tokens + int(self.newline == "one_token")
 

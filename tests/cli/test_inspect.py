@@ -51,6 +51,18 @@ def test_no_weights_are_read_and_no_device_is_named(
     assert "unrecognized arguments: --device cpu" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["evs", "fastvid"])
+def test_fewer_tokens_are_told_and_shown(inspect: Any, clip: Path, tmp_path: Path, method: str) -> None:
+    sheet = tmp_path / "sheet.png"
+    words = (clip, "--frames", "3", "--keep-visual-tokens", "0.5", "--token-reduction", method, "--out", sheet)
+    status, out, err = inspect(*words)
+    assert (status, err, out.splitlines()[0].endswith("; 6 of 12 visual tokens")) == (0, "", True)
+    status, out, _ = inspect(*words[:-2], "--json")
+    (medium,) = json.loads(out)["media"]
+    told = [medium[key] for key in ("visual_tokens", "full_visual_tokens", "visual_token_budget", "token_reduction")]
+    assert (status, told) == (0, [6, 12, 0.5, method])
+
+
 def test_json_needs_no_sheet(inspect: Any, clip: Path) -> None:
     status, out, err = inspect("--json", clip, "--frames", "3")
     assert (status, err) == (0, "")

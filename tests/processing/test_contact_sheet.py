@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from videolm.contracts import Frames
 from videolm.processing.contact_sheet import contact_sheet, describe
 from videolm.processing.processor import Processor
+from videolm.visual_tokens import TokenBudget, VideoTokens
 
 COLOURS = [(250, 10, 20), (10, 240, 30), (20, 30, 230), (200, 190, 10)]
 
@@ -48,6 +51,16 @@ def test_every_frame_is_on_the_sheet(make_processor: Callable[..., Processor]) -
     sheet = contact_sheet([(clip(), processor.prepare_medium(clip()))], processor)
     assert sheet.mode == "RGB"
     assert [area_of(sheet, colour) for colour in COLOURS] == [220 * 220] * 3 + [0]
+
+
+def test_what_is_left_out_is_pale(make_processor: Callable[..., Processor]) -> None:
+    made = make_processor()
+    processor = replace(made, tokens=replace(made.tokens, video=VideoTokens(grid=2, pool=None)))
+    visual = processor.prepare_medium(clip(), TokenBudget(fraction=0.5))
+    kept = [np.ones((2, 2), bool), np.zeros((2, 2), bool), np.eye(2, dtype=bool)]
+    sheet = contact_sheet([(clip(), visual)], processor, [kept])
+    share = [area_of(sheet, colour) / 220**2 for colour in COLOURS[:3]]
+    assert share == pytest.approx([1, 0, 0.5], abs=0.01)
 
 
 def test_the_grid_of_a_picture_is_on_the_sheet_tile_by_tile(make_processor: Callable[..., Processor]) -> None:
@@ -95,6 +108,9 @@ def test_the_description_counts_what_the_sheet_shows(make_processor: Callable[..
                 "num_source_frames": 10,
                 "duration_s": 1.0,
                 "tokens_per_frame": 1,
+                "full_visual_tokens": 3,
+                "visual_token_budget": 1.0,
+                "token_reduction": None,
                 "method": "array",
                 "num_bad_frames": 0,
             },

@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from videolm.cli import flags
-from videolm.cli.sessions import open_session
+from videolm.cli.sessions import check_options, open_session
 
-USAGE = "--task NAME [--model NAME] [--limit N] [--out DIR]"
+USAGE = "--task NAME [--model NAME] [--keep-visual-tokens X] [--limit N] [--out DIR]"
 DESCRIPTION = (
     "Score a model on a task. With --out the answers are kept as they come, so that an evaluation that was\n"
     "interrupted goes on where it was, and report.md and report.json are written at the end."
@@ -20,6 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument("--task", required=True, metavar="NAME", help="moving-shapes")
     flags.add_model_flags(parser)
+    flags.add_reduction_flags(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="ask only the first N questions")
     parser.add_argument("--out", metavar="DIR", help="folder for predictions.jsonl, report.md and report.json")
 
@@ -30,6 +31,8 @@ def run(args: Namespace) -> int:
     from videolm.evaluation.tasks.registry import task_named
 
     task_named(args.task)  # A wrong name is told before a model is loaded.
-    report = evaluate(args.task, open_session(args), limit=args.limit, out=args.out)
+    options = flags.reduction_options(args)
+    check_options(options)
+    report = evaluate(args.task, open_session(args), limit=args.limit, out=args.out, **options)
     print(report.as_markdown(), end="")
     return 0

@@ -10,11 +10,14 @@ __all__ = [
     "add_media_flags",
     "add_model_flag",
     "add_model_flags",
+    "add_reduction_flags",
     "answer_options",
     "media_options",
+    "reduction_options",
 ]
 
-MEDIA_OPTIONS = ("frames", "fps", "allow_private_hosts")
+REDUCTION_OPTIONS = ("visual_token_budget", "token_reduction")
+MEDIA_OPTIONS = ("frames", "fps", *REDUCTION_OPTIONS, "allow_private_hosts")
 ANSWER_OPTIONS = (*MEDIA_OPTIONS, "max_new_tokens", "temperature", "top_p", "seed", "system")
 MEDIA_HELP = "a video, a picture, a GIF, a folder of frames, or an http(s) URL of one"
 
@@ -37,11 +40,28 @@ def add_media_flags(parser: ArgumentParser) -> None:
     """What is taken from the media."""
     parser.add_argument("--frames", type=int, metavar="N", help="take N frames of each video, spread evenly")
     parser.add_argument("--fps", type=float, metavar="X", help="take X frames of each second of a video instead")
+    add_reduction_flags(parser)
     parser.add_argument(
         "--allow-private-hosts",
         action="store_true",
         default=None,
         help="let a URL point into this machine or its private network",
+    )
+
+
+def add_reduction_flags(parser: ArgumentParser) -> None:
+    """How many of a video's tokens are kept."""
+    parser.add_argument(
+        "--keep-visual-tokens",
+        dest="visual_token_budget",
+        type=float,
+        metavar="X",
+        help="keep this share of each video's visual tokens, such as 0.5; left out, all of them",
+    )
+    parser.add_argument(
+        "--token-reduction",
+        metavar="NAME",
+        help="evs (default) drops patches that hardly changed since the frame before; fastvid merges patches alike",
     )
 
 
@@ -69,6 +89,11 @@ def media_options(args: Namespace) -> dict[str, Any]:
 def answer_options(args: Namespace) -> dict[str, Any]:
     """The media and answer options that were given, by the names a session knows."""
     return _given(args, ANSWER_OPTIONS)
+
+
+def reduction_options(args: Namespace) -> dict[str, Any]:
+    """The options about fewer visual tokens that were given, by the names a session knows."""
+    return _given(args, REDUCTION_OPTIONS)
 
 
 def _given(args: Namespace, names: tuple[str, ...]) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from videolm.errors import ArgumentError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from videolm.contracts import VisualInput
+    from videolm.processing.contact_sheet import Kept
+    from videolm.processing.processor import Processor
+
 USAGE = "[options] MEDIA... (--out SHEET.png | --json)"
 DESCRIPTION = (
     "Show exactly what the model sees: the frames that were taken with their times, the tiles of a picture, the\n"
@@ -55,7 +59,8 @@ def run(args: Namespace) -> int:
         items = reader.inspect(args.media, options, on_download=update)
     facts = describe(items, reader.processor)
     if args.out is not None:
-        _write(contact_sheet(items, reader.processor), args.out)
+        kept = [_kept(visual, reader.processor) for _, visual in items]
+        _write(contact_sheet(items, reader.processor, kept), args.out)
     if args.json:
         print_json(facts)
     else:
@@ -64,14 +69,27 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def _kept(visual: VisualInput, processor: Processor) -> Kept | None:
+    """Which patches of a video stay, where some are left out and their pixels tell which."""
+    from videolm.models.reduction import kept_patches
+
+    if visual.kind == "image" or visual.budget.fraction == 1:
+        return None
+    kept = kept_patches(visual.pixel_values, processor.tokens.video.within(visual.budget))
+    return None if kept is None else [frame.numpy() for frame in kept]
+
+
 def _line(medium: Mapping[str, Any]) -> str:
+    tokens = f"{medium['visual_tokens']} visual tokens"
+    if medium.get("token_reduction"):
+        tokens = f"{medium['visual_tokens']} of {medium['full_visual_tokens']} visual tokens"
     if medium["kind"] == "video":
         times = ", ".join(f"{time:.2f}" for time in medium["frame_times_s"])
         what = f"{medium['num_frames']} of {medium['num_source_frames']} frames" + (f", at {times} s" if times else "")
     else:
         what = f"{medium['num_tiles']} tiles"
     size = f"{medium['input_width']}x{medium['input_height']}"
-    return f"{medium['source']}: {medium['kind']}, {what}, each {size} pixels; {medium['visual_tokens']} visual tokens"
+    return f"{medium['source']}: {medium['kind']}, {what}, each {size} pixels; {tokens}"
 
 
 def _check_out(path: Path) -> None:

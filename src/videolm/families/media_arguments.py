@@ -76,8 +76,10 @@ class MediaArguments:
 
 
 def _clip(frames: Tensor, tokens: VisualTokens) -> VisualInput:
-    size = (frames.shape[-2], frames.shape[-1])
-    return VisualInput(kind="video", pixel_values=frames, size=size, num_tokens=tokens.video.count(len(frames)))
+    size, rules = (frames.shape[-2], frames.shape[-1]), tokens.video
+    return VisualInput(
+        kind="video", pixel_values=frames, size=size, num_tokens=rules.count(len(frames)), budget=rules.budget
+    )
 
 
 def _tiles(pixel_values: Any, counts: list[int]) -> list[Tensor]:

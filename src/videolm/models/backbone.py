@@ -20,6 +20,7 @@ from videolm.models.fusion import (
     pool_patches,
     select_features,
 )
+from videolm.models.reduction import reduce_video
 from videolm.models.vit import VisionTransformer
 
 __all__ = ["Backbone"]
@@ -172,11 +173,14 @@ class Backbone(nn.Module):
         return features
 
     def _lay_out(self, medium: VisualInput, features: Tensor) -> Tensor:
-        if self.faster_token is not None and medium.kind == "video":
-            return lay_out_slow_fast(features, self.config.tokens.video, self.image_newline, self.faster_token)
-        if medium.kind == "video":
-            return lay_out_video(features, self.config.tokens.video, self.image_newline)
-        return lay_out_image(features, self.config.tokens.image.layout(*medium.size), self.image_newline)
+        if medium.kind == "image":
+            return lay_out_image(features, self.config.tokens.image.layout(*medium.size), self.image_newline)
+        rules = self.config.tokens.video.within(medium.budget)
+        if self.faster_token is not None:
+            rows = lay_out_slow_fast(features, rules, self.image_newline, self.faster_token)
+        else:
+            rows = lay_out_video(features, rules, self.image_newline)
+        return reduce_video(rows, medium.pixel_values, rules)
 
     def _tiles_per_batch(self, num_tiles: int) -> int:
         weight = self.towers[0].embeddings.patch_embedding.weight
@@ -203,7 +207,7 @@ class Backbone(nn.Module):
             )
         tokens = self.config.tokens
         if medium.kind == "video":
-            count, num_tiles = tokens.video.count(shape[0]), shape[0]
+            count, num_tiles = tokens.video.within(medium.budget).count(shape[0]), shape[0]
         else:
             layout = tokens.image.layout(*medium.size)
             count, num_tiles = layout.count, layout.num_tiles

@@ -94,7 +94,7 @@ def lay_out_video(features: Tensor, tokens: VideoTokens, newline: Tensor | None)
         newline: ``[D]``; None where the model has none.
 
     Returns:
-        ``[tokens.count(F), D]``.
+        ``[tokens.full_count(F), D]``.
     """
     num_frames, _, width = features.shape
     if tokens.newline == "none":
@@ -121,7 +121,7 @@ def lay_out_slow_fast(features: Tensor, tokens: VideoTokens, newline: Tensor | N
         faster: ``[D]``, the token that ends each frame.
 
     Returns:
-        ``[tokens.count(F), D]``.
+        ``[tokens.full_count(F), D]``.
     """
     num_frames, _, width = features.shape
     slow = tokens.slow_frames(num_frames)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from videolm.contracts import Frames, VisualInput
 from videolm.processing.pixels import denormalise
 from videolm.processing.processor import Processor
-from videolm.visual_tokens import ImageLayout
+from videolm.visual_tokens import ImageLayout, VideoTokens
 
 _WIDTH = 1200
 _MARGIN = 24
@@ -20,9 +21,14 @@ _GAP = 12
 _CELL = 220
 _SEAM = 4
 _TITLE, _TEXT, _SMALL = 24, 18, 15
+_PALE = 0.8
+"""How far what is left out fades towards the paper."""
 _PAPER, _INK, _GREY, _LINE = (255, 255, 255), (20, 20, 20), (110, 110, 110), (200, 200, 200)
 
-__all__ = ["contact_sheet", "describe"]
+Kept = Sequence[np.ndarray]
+"""For each frame of a video, which of its patches stay: ``[side, side]`` bool."""
+
+__all__ = ["Kept", "contact_sheet", "describe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,9 @@ def _describe_one(frames: Frames, visual: VisualInput, processor: Processor) -> 
             "num_source_frames": frames.num_source_frames,
             "duration_s": frames.duration_s,
             "tokens_per_frame": processor.tokens.video.per_frame,
+            "full_visual_tokens": processor.tokens.video.full_count(count),
+            "visual_token_budget": visual.budget.fraction,
+            "token_reduction": visual.budget.method if visual.budget.fraction < 1 else None,
             "method": frames.method,
             "num_bad_frames": frames.num_bad_frames,
         }
@@ -80,9 +89,16 @@ def _describe_one(frames: Frames, visual: VisualInput, processor: Processor) -> 
     return facts | {"num_tiles": count, "tile_rows": layout.tile_rows, "tile_columns": layout.tile_columns}
 
 
-def contact_sheet(items: Sequence[tuple[Frames, VisualInput]], processor: Processor) -> Image.Image:
-    """The sheet as an RGB picture; pixels are read back from what the model gets, not from the source."""
-    blocks = [_block(frames, visual, processor) for frames, visual in items]
+def contact_sheet(
+    items: Sequence[tuple[Frames, VisualInput]], processor: Processor, kept: Sequence[Kept | None] = ()
+) -> Image.Image:
+    """The sheet as an RGB picture; pixels are read back from what the model gets, not from the source.
+
+    Args:
+        kept: For each medium, which patches stay, where some are left out and it is known which; the others fade.
+    """
+    given = kept or [None] * len(items)
+    blocks = [_block(frames, visual, processor, stays) for (frames, visual), stays in zip(items, given, strict=True)]
     total = sum(visual.num_tokens for _, visual in items)
     headline = f"What the model sees: {_plural(len(items), 'medium', 'media')}, {_plural(total, 'visual token')}"
     top = _MARGIN + _TITLE + 2 * _GAP
@@ -107,14 +123,17 @@ def _draw_block(sheet: Image.Image, draw: ImageDraw.ImageDraw, block: _Block, to
         draw.text((left, bottom + 4), cell.caption, fill=_GREY, font=_font(_SMALL))
 
 
-def _block(frames: Frames, visual: VisualInput, processor: Processor) -> _Block:
+def _block(frames: Frames, visual: VisualInput, processor: Processor, kept: Kept | None) -> _Block:
     is_video = frames.kind == "video"
     settings = processor.video_pixels if is_video else processor.image_pixels
-    pictures = [Image.fromarray(picture) for picture in denormalise(visual.pixel_values, settings)]
+    pixels = denormalise(visual.pixel_values, settings)
+    if kept is not None:
+        pixels = _faded(pixels, kept, processor.tokens.video)
+    pictures = [Image.fromarray(picture) for picture in pixels]
     top = 2 * _GAP + _TEXT + _SMALL + 8
     if is_video:
         cells = list(_frame_cells(frames, pictures, top))
-        subtitle = _video_line(frames, visual, processor)
+        subtitle = _video_line(frames, visual, processor, is_marked=kept is not None)
     else:
         layout = processor.tokens.image.layout(*visual.size)
         cells = list(_tile_cells(layout, pictures, top))
@@ -125,6 +144,18 @@ def _block(frames: Frames, visual: VisualInput, processor: Processor) -> _Block:
         cells=tuple(cells),
         height=max(cell.top + cell.picture.height for cell in cells) + _SMALL + 2 * _GAP,
     )
+
+
+def _faded(pixels: np.ndarray, kept: Kept, tokens: VideoTokens) -> np.ndarray:
+    """``[F, H, W, 3]`` frames in which the patches that are left out are pale."""
+    faded = pixels.astype(np.float32)
+    for picture, stays in zip(faded, kept, strict=True):
+        patches = tokens.grid / len(stays) if tokens.pool == "bilinear" else tokens.grid // len(stays)
+        edges = np.round(np.arange(len(stays) + 1) * patches * (picture.shape[0] // tokens.grid)).astype(int)
+        for row, column in np.argwhere(~stays):
+            place = picture[edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
+            place += _PALE * (np.array(_PAPER, np.float32) - place)
+    return faded.round().astype(np.uint8)
 
 
 def _frame_cells(frames: Frames, pictures: Sequence[Image.Image], top: int) -> Iterator[_Cell]:
@@ -159,13 +190,18 @@ def _tile_cells(layout: ImageLayout, pictures: Sequence[Image.Image], top: int) 
         )
 
 
-def _video_line(frames: Frames, visual: VisualInput, processor: Processor) -> str:
+def _video_line(frames: Frames, visual: VisualInput, processor: Processor, *, is_marked: bool) -> str:
     count, _, height, width = visual.pixel_values.shape
+    reduced = ""
+    if visual.budget.fraction < 1:
+        full = processor.tokens.video.full_count(count)
+        reduced = f"; {visual.num_tokens:,} of {full:,} tokens stay ({visual.budget.method})"
+        reduced += ", pale places are left out" if is_marked else ""
     length = f", {frames.duration_s:.1f} s" if frames.duration_s is not None else ""
     return (
         f"video of {frames.size[1]}x{frames.size[0]} pixels{length}: {count} of "
         f"{_plural(frames.num_source_frames, 'frame')}, each {width}x{height} pixels and "
-        f"{_plural(processor.tokens.video.per_frame, 'token')}"
+        f"{_plural(processor.tokens.video.per_frame, 'token')}{reduced}"
     )
 
 

@@ -19,7 +19,7 @@ from videolm.processing.chat import normalise_messages
 from videolm.processing.pixels import PixelSettings, fit_frame, normalise
 from videolm.processing.text_processor import TextProcessor
 from videolm.processing.time_instruction import time_instruction
-from videolm.visual_tokens import VisualTokens
+from videolm.visual_tokens import TokenBudget, VisualTokens
 
 __all__ = ["Processor"]
 
@@ -64,13 +64,24 @@ class Processor(TextProcessor):
         """A video frame (uint8 ``[H, W, 3]``) at the model's size, still uint8; meant for a decoder's output."""
         return fit_frame(frame, self.video_pixels)
 
-    def prepare_medium(self, frames: Frames) -> VisualInput:
-        """The pixel values of one medium: the costly part of ``prepare``, worth keeping for further questions."""
+    def prepare_medium(self, frames: Frames, budget: TokenBudget | None = None) -> VisualInput:
+        """The pixel values of one medium: the costly part of ``prepare``, worth keeping for further questions.
+
+        Args:
+            budget: How many of its tokens a video keeps; None: as many as ``tokens`` says.
+        """
         if frames.kind == "video":
-            pixels = normalise([self.prepare_frame(frame) for frame in frames.pixels], self.video_pixels, self.dtype)
-            num_tokens = self.tokens.video.count(len(frames.pixels))
-            note = time_instruction(frames) if self.time_instruction else ""
-            return VisualInput(kind="video", pixel_values=pixels, size=frames.size, num_tokens=num_tokens, note=note)
+            rules = self.tokens.video if budget is None else self.tokens.video.within(budget)
+            return VisualInput(
+                kind="video",
+                pixel_values=normalise(
+                    [self.prepare_frame(each) for each in frames.pixels], self.video_pixels, self.dtype
+                ),
+                size=frames.size,
+                num_tokens=rules.count(len(frames.pixels)),
+                note=time_instruction(frames) if self.time_instruction else "",
+                budget=rules.budget,
+            )
         picture = frames.pixels[0]
         size = (picture.shape[0], picture.shape[1])
         tiles = normalise(picture_tiles(picture, self.image_pixels, self.tokens.image), self.image_pixels, self.dtype)
