@@ -54,7 +54,7 @@ class FeatureMemory:
 def medium_key(medium: VisualInput) -> str:
     """A hash of everything about a medium that its features depend on."""
     pixels = medium.pixel_values.detach().cpu().contiguous()
-    layout = (medium.kind, medium.size, medium.num_tokens, str(pixels.dtype), tuple(pixels.shape))
+    layout = (medium.kind, medium.size, medium.num_tokens, medium.budget, str(pixels.dtype), tuple(pixels.shape))
     digest = hashlib.sha256(repr(layout).encode())
     digest.update(pixels.view(torch.uint8).numpy().data)
     return digest.hexdigest()
