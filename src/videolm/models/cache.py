@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["KVCache"]
+__all__ = ["Cache", "KVCache"]
+
+
+class Cache(Protocol):
+    """Where a decoder puts keys and values, and where what its plan attends to comes from."""
+
+    def extend(self, layer_index: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a layer's new rows ``[B, S, K, head]``; gives the rows ``[B, L, K, head]`` that the plan picks from."""
+        ...
+
+    def advance(self, num_tokens: int) -> None:
+        """All layers have stored so many rows."""
+        ...
 
 
 class KVCache:

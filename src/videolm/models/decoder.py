@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videolm.models.attention import AttentionPlan
-from videolm.models.cache import KVCache
+from videolm.models.cache import Cache
 from videolm.models.config import DecoderConfig
 from videolm.models.layers import RMSNorm, activation, compute_dtype
 
@@ -54,7 +54,7 @@ class DecoderAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, key_width, bias=config.qkv_bias)
         self.o_proj = nn.Linear(query_width, config.hidden_size, bias=config.output_bias)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, plan: AttentionPlan, cache: KVCache | None) -> Tensor:
+    def forward(self, hidden: Tensor, rotation: Rotation, plan: AttentionPlan, cache: Cache | None) -> Tensor:
         """Mix ``[B, S, D]`` along ``S`` and the cached tokens."""
         heads = (-1, self.head_width)
         queries = rotate(self.q_proj(hidden).unflatten(-1, heads), rotation)  # [B, S, A, head]
@@ -92,7 +92,7 @@ class DecoderBlock(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = DecoderMLP(config)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, plan: AttentionPlan, cache: KVCache | None) -> Tensor:
+    def forward(self, hidden: Tensor, rotation: Rotation, plan: AttentionPlan, cache: Cache | None) -> Tensor:
         """One layer on ``[B, S, D]``."""
         hidden = hidden + self.self_attn(self.input_layernorm(hidden), rotation, plan, cache)
         out: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         *,
         position_ids: Tensor,
         plan: AttentionPlan,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         states: list[Tensor] | None = None,
     ) -> Tensor:
         """Run all layers.
@@ -145,7 +145,7 @@ class Decoder(nn.Module):
         return normed
 
     def _run(
-        self, block: nn.Module, hidden: Tensor, turn: Rotation, plan: AttentionPlan, cache: KVCache | None
+        self, block: nn.Module, hidden: Tensor, turn: Rotation, plan: AttentionPlan, cache: Cache | None
     ) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled() and cache is None:
             recomputed: Tensor = checkpoint(block, hidden, turn, plan, None, use_reentrant=False)

@@ -12,7 +12,7 @@ from videolm.contracts import Features, MediaKind, ModelInputs, PackedBatch, Vis
 from videolm.errors import ProcessingError
 from videolm.models.attention import AttentionPlan, CausalPlan, PackedPlan
 from videolm.models.backbone import Backbone
-from videolm.models.cache import KVCache
+from videolm.models.cache import Cache, KVCache
 from videolm.models.config import VideoLMConfig
 from videolm.visual_tokens import VisualTokens
 
@@ -80,7 +80,7 @@ class VideoLM(nn.Module):
         return self.model.embed(input_ids, visual_positions, features)
 
     def decode(
-        self, inputs_embeds: Tensor, *, position_ids: Tensor, plan: AttentionPlan, cache: KVCache | None = None
+        self, inputs_embeds: Tensor, *, position_ids: Tensor, plan: AttentionPlan, cache: Cache | None = None
     ) -> Tensor:
         """Run the decoder on ``[B, S, D]``; see ``Decoder.forward``."""
         hidden: Tensor = self.model.language_model(inputs_embeds, position_ids=position_ids, plan=plan, cache=cache)

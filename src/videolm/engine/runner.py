@@ -1,0 +1,91 @@
+"""Packed batches in, logits out: the model with its cache, and whatever is laid out to run it fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from videolm.engine.batch import StepBatch
+from videolm.engine.config import CacheDtype, EngineConfig
+from videolm.engine.memory import free_bytes
+from videolm.engine.paged_cache import Int8Cache, PagedCache, Storage
+from videolm.engine.paged_plan import PagedPlan
+from videolm.engine.scheduler import Copy
+from videolm.errors import CapacityError
+from videolm.models.config import DecoderConfig
+from videolm.models.video_lm import VideoLM
+
+__all__ = ["ModelRunner"]
+
+_SHARE_OF_FREE = 0.25
+
+
+class ModelRunner:
+    """Runs one model."""
+
+    def __init__(self, model: VideoLM, config: EngineConfig) -> None:
+        self.model = model
+        self.block_size = config.block_size
+        decoder = model.model.config.decoder
+        dtype = _row_dtype(config.cache_dtype, model)
+        self.num_blocks = _num_blocks(config, decoder, _token_bytes(decoder, dtype), model.device)
+        kind = Int8Cache if dtype == torch.int8 else PagedCache
+        self.storage: Storage = kind(
+            decoder.num_hidden_layers,
+            self.num_blocks * config.block_size,
+            decoder.num_key_value_heads,
+            decoder.head_width,
+            dtype=_row_dtype("auto", model) if dtype == torch.int8 else dtype,
+            device=model.device,
+        )
+
+    @torch.inference_mode()
+    def copy(self, copies: Iterable[Copy]) -> None:
+        """Copy the beginnings of blocks."""
+        for copy in copies:
+            source, target = copy.source * self.block_size, copy.target * self.block_size
+            self.storage.copy(source, target, copy.num_tokens)
+
+    @torch.inference_mode()
+    def run(self, batch: StepBatch) -> Tensor:
+        """Compute a batch; gives logits ``[num logits, V]``."""
+        model = self.model
+        embeds = model.embed(batch.input_ids, batch.visual_positions, batch.features)
+        cache, spans = self.storage.open(batch.slots, batch.spans)
+        plan = PagedPlan.of(batch.counts, spans, device=model.device)
+        hidden = model.decode(embeds[None], position_ids=batch.position_ids[None], plan=plan, cache=cache)[0]  # [T, D]
+        return model.logits(hidden.index_select(0, batch.logits_positions))
+
+
+def _row_dtype(name: CacheDtype, model: VideoLM) -> torch.dtype:
+    if name == "int8":
+        return torch.int8
+    # One query attends to float32 keys on a CPU several times faster than to bfloat16 ones.
+    if name == "float32" or (name == "auto" and model.device.type == "cpu"):
+        return torch.float32
+    return model.dtype
+
+
+def _token_bytes(decoder: DecoderConfig, dtype: torch.dtype) -> int:
+    """Keys and values of one token in all layers."""
+    scale = 4 if dtype == torch.int8 else 0
+    row = decoder.head_width * dtype.itemsize + scale
+    return 2 * decoder.num_hidden_layers * decoder.num_key_value_heads * row
+
+
+def _num_blocks(config: EngineConfig, decoder: DecoderConfig, token_bytes: int, device: torch.device) -> int:
+    if config.num_blocks is not None:
+        return config.num_blocks
+    block_bytes = token_bytes * config.block_size
+    limit = config.cache_bytes
+    if limit is None:
+        contexts = config.max_running * (decoder.longest_context + config.block_size) * token_bytes
+        limit = min(contexts, int(free_bytes(device) * _SHARE_OF_FREE))
+    if limit < block_bytes:
+        raise CapacityError(
+            f"The cache has {limit} bytes, and one block of {config.block_size} tokens takes {block_bytes} for this "
+            "model: at least one block is expected. Raise cache_bytes, or lower block_size."
+        )
+    return limit // block_bytes
