@@ -16,6 +16,7 @@ from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling, fps_indices
 from videolm.options import MEDIA_NAMES, MediaOptions, Options
 from videolm.processing.processor import Processor
+from videolm.processing.time_instruction import unknown_times
 from videolm.stopwatch import Stopwatch
 from videolm.visual_tokens import VideoTokens
 
@@ -76,7 +77,8 @@ class Reader:
                 )
             with watch.measure("preprocess"):
                 visual = self.processor.prepare_medium(frames, rules.budget)
-            media.append((_with_warnings(frames, sampling, rules), visual))
+            untimed = self.processor.time_instruction and not visual.note
+            media.append((_with_warnings(frames, sampling, rules, untimed=untimed), visual))
         return media
 
 
@@ -97,11 +99,12 @@ def _is_picture(item: Any) -> bool:
     return isinstance(item, Image.Image) or getattr(item, "ndim", None) == 3
 
 
-def _with_warnings(frames: Frames, sampling: FrameSampling, rules: VideoTokens) -> Frames:
+def _with_warnings(frames: Frames, sampling: FrameSampling, rules: VideoTokens, *, untimed: bool) -> Frames:
     if frames.kind == "image":
         return frames
     usual = rules.warn_of(len(frames.pixels), frames.source)
-    warnings = (*frames.warnings, *_warn_of_bound(frames, sampling), *usual)
+    times = (f"{unknown_times(frames)} A video file has a clock.",) if untimed else ()
+    warnings = (*frames.warnings, *_warn_of_bound(frames, sampling), *usual, *times)
     return replace(frames, warnings=tuple(dict.fromkeys(warnings)))  # Frames may have been read here before.
 
 

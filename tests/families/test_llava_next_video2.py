@@ -21,6 +21,8 @@ from videolm.errors import ConfigError
 from videolm.families.auto import family_of, load_model, load_processor, new_model, save_model
 from videolm.families.llava_next_video2 import FAMILY, LlavaNextVideo2Config, LlavaNextVideo2ForConditionalGeneration
 from videolm.families.part_configs import Qwen2Config, SiglipVisionConfig
+from videolm.families.processor_classes import LlavaNextVideo2Processor
+from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 from videolm.models.config import VideoLMConfig
 from videolm.weights.keymap import detect_layout
@@ -263,6 +265,30 @@ def test_the_prompt_is_that_of_the_training(original_folder: Path) -> None:
 def test_without_the_setting_there_is_no_time_instruction(original_folder: Path) -> None:
     processor = replace(load_processor(original_folder), time_instruction=False)
     assert processor.prepare_medium(frames()).note == ""
+
+
+def test_the_documented_processor_tells_times_where_the_checkpoint_says_so(original_folder: Path, clip: Path) -> None:
+    processor, below = LlavaNextVideo2Processor.from_pretrained(original_folder), load_processor(original_folder)
+    assert processor.add_time_instruction
+    content = [{"type": "text", "text": "what is moving"}, {"type": "video", "path": str(clip)}]
+    messages = [{"role": "user", "content": content}]
+    inputs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    expected = below.prepare(messages, [load_media(clip, sampling=family_of(original_folder).sampling)])
+    assert inputs.input_ids[0].tolist() == list(expected.input_ids)
+    torch.testing.assert_close(inputs.pixel_values_videos[0], expected.media[0].pixel_values, rtol=0, atol=1e-6)
+    prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
+    again = processor(text=prompt, videos=str(clip))
+    assert again.input_ids[0].tolist() == list(expected.input_ids)
+    processor.add_time_instruction = False
+    assert len(processor(text=prompt, videos=str(clip)).input_ids[0]) < len(expected.input_ids)
+
+
+def test_a_clip_without_a_clock_is_warned_of(original_folder: Path) -> None:
+    answer = session.load(original_folder).ask(np.zeros((8, 30, 50, 3), np.uint8), "what is moving", max_new_tokens=2)
+    assert answer.warnings == (
+        "Nothing tells when the frames of array were taken: the prompt is expected to say so to this model, and does "
+        "not. A video file has a clock.",
+    )
 
 
 def test_frames_are_chosen_as_the_configuration_says(original_folder: Path, tmp_path: Path) -> None:

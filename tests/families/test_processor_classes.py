@@ -159,8 +159,11 @@ def test_video_llava_warns_of_another_number_of_frames(tiny_folder: Path) -> Non
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
     parts = VideoLlavaImageProcessor(**SMALL), VideoLlavaVideoProcessor(**SMALL)
     processor = VideoLlavaProcessor(*parts, tokenizer, 7)
-    with pytest.warns(UserWarning, match="A video of 3 frames was given: this model was trained on exactly 8"):
+    with pytest.warns(
+        UserWarning, match="A video of 3 frames was given: this model was trained on exactly 8"
+    ) as warned:
         inputs = processor(text="<video>", videos=pixels(3, 30, 40))
+    assert warned[0].filename == __file__
     assert set(inputs) == {"input_ids", "attention_mask", "pixel_values_videos"}
     processor(text="<video>", videos=pixels(8, 30, 40))
 

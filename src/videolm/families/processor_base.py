@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from videolm.contracts import Message, ModelInputs, VisualInput
-from videolm.errors import ArgumentError, ConfigError, ProcessingError
+from videolm.errors import ArgumentError, ConfigError
 from videolm.families.auto import load_config
 from videolm.families.json_config import write_json
 from videolm.families.processor_files import (
@@ -15,21 +15,24 @@ from videolm.families.processor_files import (
     family_in,
     folder_of,
     image_settings,
-    model_keys,
     video_settings,
+    written_keys,
 )
-from videolm.families.processor_spec import ProcessorSpec, count_tokens
+from videolm.families.processor_media import MediaReading
+from videolm.families.processor_parts import as_asked, layout_in
+from videolm.families.processor_spec import ProcessorSpec
+from videolm.families.processors import check_keys, model_keys
 from videolm.processing.batch import BatchInputs, pad_rows
 from videolm.processing.callable_tokenizer import CallableTokenizer
 from videolm.processing.chat import ChatTemplate, normalise_messages
-from videolm.processing.picture_arrays import channel_format
+from videolm.processing.picture_arrays import ChannelFormat, channel_format, counts_by_prompt
 from videolm.processing.prompt import encode_prompt
-from videolm.processing.tensor_types import as_type, tensor_type
+from videolm.processing.tensor_types import tensor_type
 from videolm.processing.text_processor import TextProcessor
+from videolm.processing.time_instruction import with_notes
 from videolm.visual_tokens import VisualTokens
 
 _TEXT_OPTIONS = ("padding", "truncation", "max_length", "padding_side", "add_special_tokens")
-_VIDEO_ONLY = ("num_frames", "fps", "do_sample_frames")
 
 __all__ = ["DocumentedProcessor"]
 
@@ -49,6 +52,8 @@ class DocumentedProcessor:
     vision_feature_select_strategy: str | None
     image_token: str
     video_token: str
+    add_time_instruction: bool = False
+    """Whether prompts tell how long each video lasts and when its frames were taken; the checkpoint says so."""
 
     def __init__(self, *values: Any, **settings: Any) -> None:
         if len(values) > len(self.order):
@@ -64,6 +69,7 @@ class DocumentedProcessor:
             self.video_processor = self.spec.video_part(**self.image_processor.to_dict())
         self.sampling = self.spec.sampling
         self._model_tokens: VisualTokens | None = None
+        self._model_keys: dict[str, Any] = {}
         self._model_ids: tuple[int, int] | None = None
 
     # --- files ---
@@ -85,14 +91,16 @@ class DocumentedProcessor:
             "video_processor": cls.spec.video_part(**video_settings(folder), **fast),
             "tokenizer": tokenizer,
             "chat_template": chat_template_in(folder, tokenizer),
-            **model_keys(folder),
+            **(known := {} if family is None else model_keys(load_config(folder))),
+            **written_keys(folder),
         }
         processor = cls(**{**values, **settings})
         if family is not None:
             config = load_config(folder)
             processor.sampling = family.sampling
-            processor._model_tokens = config.visual_tokens()
+            processor._model_tokens, processor._model_keys = config.visual_tokens(), known
             processor._model_ids = (config.image_token_index, config.video_token_index)
+            processor.visual_tokens()  # refuses files of different models now, and not in the first call
         return processor
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -120,6 +128,7 @@ class DocumentedProcessor:
         videos: Any = None,
         *,
         return_tensors: Any = "pt",
+        data_format: Any = "channels_first",
         text_kwargs: Mapping[str, Any] | None = None,
         images_kwargs: Mapping[str, Any] | None = None,
         videos_kwargs: Mapping[str, Any] | None = None,
@@ -132,21 +141,28 @@ class DocumentedProcessor:
             images: PIL, numpy or torch pictures, paths or URLs; one, a list, or a list for each prompt.
             videos: Videos as arrays, lists of frames, paths or URLs; likewise.
             return_tensors: ``pt``, ``np``, ``jax`` or ``tf``; None for lists.
+            data_format: Where the channels stand in the pixel values; models take them first.
             text_kwargs: ``padding``, ``truncation``, ``max_length``, ``padding_side`` and ``add_special_tokens``; all
                 of these can be given directly, too. ``images_kwargs`` and ``videos_kwargs`` are for the parts alone.
-            options: Those of the text, and any setting of the parts for this call.
+            options: Those of the text, and any setting of the parts for this call. ``video_metadata`` tells of each
+                video in memory its ``fps``, ``total_num_frames`` and ``frames_indices``.
         """
         if text is None and images is None and videos is None:
             raise ArgumentError("There is no text, image or video: at least one is expected. Pass text='...'.")
-        kind = tensor_type(return_tensors)
+        order = channel_format(data_format) or layout_in(videos if images is None else images)
         written = {name: options.pop(name) for name in _TEXT_OPTIONS if name in options} | dict(text_kwargs or {})
-        media = self._media(images, videos, options, images_kwargs or {}, videos_kwargs or {})
+        kind = tensor_type(return_tensors)
+        reading = MediaReading(
+            processor=self, options=options, for_images=images_kwargs or {}, for_videos=videos_kwargs or {}
+        )
+        texts = [text] if isinstance(text, str) else list(text or ())
+        media = reading.read(images, videos)
         if text is None:
-            return self._finish(BatchInputs(), media, kind)
+            return self._finish(BatchInputs(), media, kind, order)
         add_bos = bool(written.pop("add_special_tokens", True))
-        texts = [text] if isinstance(text, str) else list(text)
-        rows = self._text().rows(texts, media, add_special_tokens=add_bos)
-        return self._batch(rows, kind, written)
+        per_prompt = counts_by_prompt(images, videos, len(texts))
+        rows = self._text().rows(texts, media, add_special_tokens=add_bos, per_prompt=per_prompt)
+        return self._batch(rows, kind, order, written)
 
     def apply_chat_template(
         self,
@@ -157,6 +173,7 @@ class DocumentedProcessor:
         tokenize: bool = False,
         return_dict: bool = False,
         return_tensors: Any = "pt",
+        data_format: Any = "channels_first",
         video_fps: float | None = None,
         **options: Any,
     ) -> Any:
@@ -172,18 +189,18 @@ class DocumentedProcessor:
         template = self._template(chat_template)
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         each: list[list[Message]] = [list(one) for one in (conversation if several else [conversation])]
-        rendered = [template.render(messages, add_generation_prompt) for messages in each]
         if not tokenize:
-            texts = [chat.text for chat in rendered]
+            texts = [template.render(messages, add_generation_prompt).text for messages in each]
             return texts if several else texts[0]
-        if video_fps is not None:
-            options["fps"] = video_fps
-        options |= dict(options.pop("processor_kwargs", {}))
+        options |= dict(options.pop("processor_kwargs", {})) | ({} if video_fps is None else {"fps": video_fps})
         written = {name: options.pop(name) for name in _TEXT_OPTIONS if name in options}
         text, rows = self._text(), []
-        for messages, chat in zip(each, rendered, strict=True):
-            rows.append(text.expand(encode_prompt(self.tokenizer, chat), self._media_in(messages, options)))
-        inputs = self._batch(rows, tensor_type(return_tensors), written)
+        media = MediaReading(processor=self, options=options).read_conversations(each)
+        for messages, found in zip(each, media, strict=True):
+            told = with_notes(normalise_messages(messages)[0], [medium.note for medium in found])
+            prompt = template.render(told, add_generation_prompt)
+            rows.append(text.expand(encode_prompt(self.tokenizer, prompt), found))
+        inputs = self._batch(rows, tensor_type(return_tensors), channel_format(data_format), written)
         return inputs if return_dict else inputs["input_ids"]
 
     def decode(self, token_ids: Any, *options: Any, **named: Any) -> Any:
@@ -204,6 +221,9 @@ class DocumentedProcessor:
     def visual_tokens(self) -> VisualTokens:
         """The model's rules where they are known, else those that the attributes of this processor make."""
         if self._model_tokens is not None:
+            check_keys(
+                {name: getattr(self, name, None) for name in self._model_keys}, self._model_keys, "The processor"
+            )
             return self._model_tokens
         return self.spec.visual_tokens(
             self.image_processor,
@@ -212,45 +232,6 @@ class DocumentedProcessor:
             has_class_token=self.num_additional_image_tokens > 0,
             is_full=self.vision_feature_select_strategy == "full",
         )
-
-    def _media(
-        self,
-        images: Any,
-        videos: Any,
-        options: Mapping[str, Any],
-        for_images: Mapping[str, Any],
-        for_videos: Mapping[str, Any],
-    ) -> list[VisualInput]:
-        media: list[VisualInput] = []
-        shared = dict(options)
-        given = channel_format(shared.pop("input_data_format", None), "input_data_format")
-        if images is not None:
-            own = {name: value for name, value in shared.items() if name not in _VIDEO_ONLY} | dict(for_images)
-            media += self._counted(self.image_processor.prepare(images, given, own), own)
-        if videos is not None:
-            own = {name: value for name, value in shared.items() if name != "image_grid_pinpoints"} | dict(for_videos)
-            media += self._counted(self.video_processor.prepare(videos, given, own, self.sampling), own)
-        return media
-
-    def _counted(self, media: Sequence[VisualInput], settings: Mapping[str, Any]) -> list[VisualInput]:
-        counted = count_tokens(media, self.visual_tokens(), settings.get("image_grid_pinpoints"))
-        for medium in counted:
-            if medium.kind == "video":
-                self.spec.check_frames(len(medium.pixel_values))
-        return counted
-
-    def _media_in(self, messages: Sequence[Message], options: Mapping[str, Any]) -> list[VisualInput]:
-        """The media that the parts of messages name, in order."""
-        media = []
-        for part in normalise_messages(messages)[1]:
-            if part.source is None:
-                raise ProcessingError(
-                    f"The conversation holds a bare {part.kind}: a path, a URL or an array is expected when it is "
-                    f'tokenized. Write {{"type": "{part.kind}", "path": ...}}, or call the processor with the prompt.'
-                )
-            images, videos = (part.source, None) if part.kind == "image" else (None, part.source)
-            media += self._media(images, videos, options, {}, {})
-        return media
 
     def _text(self) -> TextProcessor:
         if self.tokenizer is None:
@@ -279,15 +260,19 @@ class DocumentedProcessor:
             )
         return ChatTemplate(source, special_tokens=self.tokenizer.special_tokens if self.tokenizer else None)
 
-    def _batch(self, rows: Sequence[ModelInputs], kind: str | None, written: dict[str, Any]) -> BatchInputs:
+    def _batch(
+        self, rows: Sequence[ModelInputs], kind: str | None, order: ChannelFormat | None, written: dict[str, Any]
+    ) -> BatchInputs:
         side = written.pop("padding_side", None) or self.tokenizer.padding_side
         written.setdefault("padding", False)
         # Without pixels, which go in under the family's own names.
         named: dict[str, Any] = {"pad_token_id": self.tokenizer.padding_id, "padding_side": side, "with_media": False}
         cut = pad_rows(rows, ragged=kind is None, **named, **written)
-        return self._finish(cut, [medium for row in rows for medium in row.media], kind)
+        return self._finish(cut, [medium for row in rows for medium in row.media], kind, order)
 
-    def _finish(self, inputs: BatchInputs, media: Sequence[VisualInput], kind: str | None) -> BatchInputs:
+    def _finish(
+        self, inputs: BatchInputs, media: Sequence[VisualInput], kind: str | None, order: ChannelFormat | None
+    ) -> BatchInputs:
         images = [medium for medium in media if medium.kind == "image"]
         videos = [medium for medium in media if medium.kind == "video"]
         padded = bool(getattr(self.image_processor, "do_pad", True))
@@ -295,4 +280,4 @@ class DocumentedProcessor:
             inputs.update(self.image_processor.stack(images, padded=padded))
         if videos:
             inputs.update(self.video_processor.stack(videos))
-        return BatchInputs({name: as_type(value, kind) for name, value in inputs.items()})
+        return as_asked(inputs, kind, order)

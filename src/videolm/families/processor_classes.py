@@ -163,7 +163,12 @@ class LlavaNextVideo2Processor(DocumentedProcessor):
     spec = ProcessorSpec(
         image_part=_SiglipPictures,
         video_part=_SiglipFrames,
-        defaults=_DEFAULTS | {"vision_feature_select_strategy": "full", "num_additional_image_tokens": 0},
+        defaults=_DEFAULTS
+        | {
+            "vision_feature_select_strategy": "full",
+            "num_additional_image_tokens": 0,
+            "add_time_instruction": False,
+        },
         sampling=FrameSampling(rule="linspace", num_frames=64),
         newline="grid",
         max_grid_tiles=9,

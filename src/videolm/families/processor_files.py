@@ -19,9 +19,9 @@ __all__ = [
     "family_in",
     "folder_of",
     "image_settings",
-    "model_keys",
     "read_optional",
     "video_settings",
+    "written_keys",
 ]
 
 
@@ -76,20 +76,8 @@ def chat_template_in(folder: Path, tokenizer: Tokenizer) -> str | None:
     return found.source if found is not None else None
 
 
-def model_keys(folder: Path) -> dict[str, Any]:
-    """What ``processor_config.json`` says of the model; what older files lack is taken from ``config.json``."""
-    values = {
-        name: value
-        for name, value in read_optional(folder, "processor_config.json").items()
-        if name not in ("image_processor", "video_processor", "chat_template", "processor_class")
-    }
-    if not (folder / "config.json").is_file():
-        return values
-    config = load_config(folder)
-    vision = config.settings().vision
-    known = {
-        "patch_size": vision.patch_size,
-        "num_additional_image_tokens": int(vision.class_token),
-        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None),
-    }
-    return {**{name: value for name, value in known.items() if value is not None}, **values}
+def written_keys(folder: Path) -> dict[str, Any]:
+    """What ``processor_config.json`` says besides the parts."""
+    parts = ("image_processor", "video_processor", "chat_template", "processor_class")
+    written = read_optional(folder, "processor_config.json")
+    return {name: value for name, value in written.items() if name not in parts and value is not None}

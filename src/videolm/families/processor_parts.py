@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videolm.contracts import VisualInput
+from videolm.contracts import Frames, VisualInput
+from videolm.errors import ArgumentError
 from videolm.families.pixel_part import PIXEL_DEFAULTS, PixelPart
 from videolm.families.processor_files import video_settings
 from videolm.media.sampling import FrameSampling
@@ -22,7 +23,7 @@ from videolm.processing.pixels import resize as resize_frame
 from videolm.processing.tensor_types import as_type, tensor_type
 from videolm.visual_tokens import ImageTokens
 
-__all__ = ["FramePart", "PicturePart", "tile_side"]
+__all__ = ["FramePart", "PicturePart", "as_asked", "layout_in", "tile_side"]
 
 
 class PicturePart(PixelPart):
@@ -30,6 +31,8 @@ class PicturePart(PixelPart):
 
     image_key: ClassVar[str] = "pixel_values"
     tiled: ClassVar[bool] = True
+    onto_white: ClassVar[bool] = True
+    """Whether transparent pictures in memory are laid onto white."""
 
     def __call__(self, images: Any, **options: Any) -> BatchInputs:
         return self.preprocess(images, **options)
@@ -54,13 +57,12 @@ class PicturePart(PixelPart):
         kind, given = tensor_type(return_tensors), channel_format(input_data_format, "input_data_format")
         media = self.prepare(images, given, settings)
         values = self.stack(media, padded=bool(self.merged(settings).get("do_pad", True)))
-        order = channel_format(data_format) or given or _layout_in(images)
-        return _finish(values, kind, order)
+        return as_asked(values, kind, channel_format(data_format) or given or layout_in(images))
 
     def prepare(self, images: Any, given: ChannelFormat | None, settings: Mapping[str, Any]) -> list[VisualInput]:
         """Each picture's tiles; their tokens are not counted here."""
         values, pixels = self.merged(settings), self.pixel_settings(settings)
-        pictures = read_pictures(images, given, rgb=bool(values["do_convert_rgb"]))
+        pictures = read_pictures(images, given, rgb=bool(values["do_convert_rgb"]), onto_white=self.onto_white)
         media = []
         for picture in pictures:
             tiles = self._tiles(picture, pixels, values.get("image_grid_pinpoints"))
@@ -74,6 +76,7 @@ class PicturePart(PixelPart):
         side = tile_side(pixels)
         # Which tiles there are does not depend on the patches in them, so one patch a tile will do.
         pairs = tuple((int(high), int(wide)) for high, wide in pinpoints)
+        _check_whole_tiles(pairs, side)
         tokens = ImageTokens(grid=1, tile_size=side, pinpoints=pairs)
         base, *grid = picture_tiles(picture, pixels, tokens)
         if pixels.size != base.shape[:2]:
@@ -117,11 +120,12 @@ class FramePart(PixelPart):
         Args:
             videos: Frames as one array or as a list, paths or URLs; one video, a list, or lists of lists. Of a file all
                 frames are taken unless ``num_frames`` (so many, evenly) or ``fps`` (so many a second) says otherwise;
-                frames in memory are all taken unless this call says otherwise.
+                frames in memory are all taken unless this call says otherwise, and only then is ``video_metadata`` of
+                use: of each video in memory a mapping with ``fps``, ``total_num_frames`` and ``frames_indices``.
         """
         kind, given = tensor_type(return_tensors), channel_format(input_data_format, "input_data_format")
         values = self.stack(self.prepare(videos, given, settings))
-        return _finish(values, kind, channel_format(data_format) or given or _layout_in(videos))
+        return as_asked(values, kind, channel_format(data_format) or given or layout_in(videos))
 
     def prepare(
         self,
@@ -129,8 +133,16 @@ class FramePart(PixelPart):
         given: ChannelFormat | None,
         settings: Mapping[str, Any],
         sampling: FrameSampling | None = None,
+        note_of: Callable[[Frames], str] = lambda frames: "",
     ) -> list[VisualInput]:
-        """Each video's frames; their tokens are not counted here."""
+        """Each video's frames; their tokens are not counted here.
+
+        Args:
+            sampling: How the model chooses frames of files, where these settings have nothing else.
+            note_of: What the prompt says about a video.
+        """
+        settings = dict(settings)
+        metadata = settings.pop("video_metadata", None)
         values, pixels = self.merged(settings), self.pixel_settings(settings)
         by_call, own = _sampling(settings), _sampling(vars(self))
         # A model's sampling was read from these same settings and also knows the rule.
@@ -142,10 +154,11 @@ class FramePart(PixelPart):
             given,
             files=None if every else by_call or own,
             arrays=by_call or own if values["do_sample_frames"] else by_call,
+            metadata=metadata,
             on_frame=lambda frame: fit_frame(frame, pixels),
             rgb=bool(values["do_convert_rgb"]),
         )
-        return [_clip(clip, pixels) for clip in clips]
+        return [_clip(clip, pixels, note_of(clip)) for clip in clips]
 
     def stack(self, media: Sequence[VisualInput]) -> dict[str, Any]:
         """The pixel values of several videos; a list where they differ in their number of frames."""
@@ -157,9 +170,20 @@ def tile_side(pixels: PixelSettings) -> int:
     return pixels.crop_size[0] if pixels.do_center_crop else pixels.size[0]
 
 
-def _clip(frames: list[np.ndarray], pixels: PixelSettings) -> VisualInput:
-    values = normalise(frames, pixels)
-    return VisualInput(kind="video", pixel_values=values, size=(values.shape[-2], values.shape[-1]), num_tokens=0)
+def _check_whole_tiles(pinpoints: Sequence[tuple[int, int]], side: int) -> None:
+    for high, wide in pinpoints:
+        if high % side or wide % side:
+            raise ArgumentError(
+                f"image_grid_pinpoints holds {high}x{wide}, which tiles of {side} pixels a side do not fill: multiples "
+                "of crop_size (of size, without do_center_crop) are expected. Change crop_size and size together with "
+                "the pinpoints."
+            )
+
+
+def _clip(clip: Frames, pixels: PixelSettings, note: str) -> VisualInput:
+    values = normalise(clip.pixels, pixels)
+    size = (values.shape[-2], values.shape[-1])
+    return VisualInput(kind="video", pixel_values=values, size=size, num_tokens=0, note=note)
 
 
 def _sampling(settings: Mapping[str, Any]) -> FrameSampling | None:
@@ -169,7 +193,8 @@ def _sampling(settings: Mapping[str, Any]) -> FrameSampling | None:
     return None if num_frames is None else FrameSampling(rule="arange", num_frames=num_frames)
 
 
-def _finish(values: Mapping[str, Any], kind: str | None, order: ChannelFormat | None) -> BatchInputs:
+def as_asked(values: Mapping[str, Any], kind: str | None, order: ChannelFormat | None) -> BatchInputs:
+    """The same values in another library's type, and pixels in another order of channels."""
     finished = {}
     for name, value in values.items():
         if name.startswith("pixel_values") and order == "channels_last":
@@ -178,7 +203,7 @@ def _finish(values: Mapping[str, Any], kind: str | None, order: ChannelFormat | 
     return BatchInputs(finished)
 
 
-def _layout_in(media: Any) -> ChannelFormat:
+def layout_in(media: Any) -> ChannelFormat:
     """Where the channels stand in the first of these media; a file or a PIL picture has them last."""
     while isinstance(media, (list, tuple)) and media:
         media = media[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from videolm.families.processor_parts import FramePart, PicturePart, tile_side
 from videolm.media.sampling import FrameSampling
 from videolm.visual_tokens import ImageTokens, NewlineMode, PoolMode, VideoTokens, VisualTokens
 
-__all__ = ["ProcessorSpec", "count_tokens"]
+__all__ = ["ProcessorSpec", "count_tokens", "warn_caller"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +65,18 @@ class ProcessorSpec:
         """Warn of a video that is not as long as those that the model was trained on."""
         wanted = self.sampling.num_frames
         if self.exact_frames and num_frames != wanted:
-            warnings.warn(
+            warn_caller(
                 f"A video of {num_frames} frames was given: this model was trained on exactly {wanted}. "
-                f"Pass {wanted} frames, or num_frames={wanted} with a path.",
-                stacklevel=5,
+                f"Pass {wanted} frames, or num_frames={wanted} with a path."
             )
+
+
+def warn_caller(message: str) -> None:
+    """Warn, naming the line outside this library that made the call."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("videolm."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def count_tokens(media: Sequence[VisualInput], tokens: VisualTokens, pinpoints: Any = None) -> list[VisualInput]:

@@ -17,14 +17,22 @@ from videolm.processing.processor import Processor
 from videolm.processing.tokenizer import Tokenizer
 from videolm.visual_tokens import VisualTokens
 
-__all__ = ["build_processor", "chat_template_of", "image_settings", "read_sampling", "video_settings"]
+__all__ = [
+    "build_processor",
+    "chat_template_of",
+    "check_keys",
+    "image_settings",
+    "model_keys",
+    "read_sampling",
+    "video_settings",
+]
 
 
 def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Processor:
     """The processor of the model in ``folder``, checked against the model's configuration."""
     tokens = config.visual_tokens()
     whole = _read(folder, "processor_config.json")
-    _check_against_model(folder, whole, tokens, config)
+    check_keys(whole, model_keys(config), str(folder / "processor_config.json"))
     image_file, video_file = image_settings(folder, whole), video_settings(folder, whole)
     tokenizer = Tokenizer.from_folder(folder)
     image_pixels = _pixels(folder, image_file, tokens)
@@ -73,11 +81,12 @@ def image_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def video_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
-    """The same about frames."""
+    """The same about frames, for which the settings of pictures serve where there are no others."""
+    files = ("video_preprocessor_config.json", "preprocessor_config.json")
     nested = whole.get("video_processor")
-    if isinstance(nested, dict):
-        return nested
-    return _required(folder, ("video_preprocessor_config.json", "preprocessor_config.json"))
+    if not isinstance(nested, dict) and not any((folder / name).is_file() for name in files):
+        nested = whole.get("image_processor")
+    return nested if isinstance(nested, dict) else _required(folder, files)
 
 
 def _required(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -117,20 +126,25 @@ def _checked_tiles(folder: Path, pixels: PixelSettings, tokens: VisualTokens) ->
     return pixels
 
 
-def _check_against_model(folder: Path, whole: Mapping[str, Any], tokens: VisualTokens, config: FamilyConfig) -> None:
-    """What processor files repeat of the model must be what the model says."""
-    said = {
-        "patch_size": (whole.get("patch_size"), tokens.image.tile_size // tokens.image.grid),
-        "vision_feature_select_strategy": (
-            whole.get("vision_feature_select_strategy"),
-            getattr(config, "vision_feature_select_strategy", None),
-        ),
+def model_keys(config: FamilyConfig) -> dict[str, Any]:
+    """What processors repeat of the model; their files have it since transformers 4.46."""
+    known = {
+        "patch_size": config.settings().vision.patch_size,
+        "num_additional_image_tokens": int(config.settings().vision.class_token),
+        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None),
+        "add_time_instruction": getattr(config, "add_time_instruction", None),
     }
-    for name, (there, here) in said.items():
-        if there is not None and there != here:
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def check_keys(said: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+    """What a processor repeats of the model must be what the model says, where it decides on numbers of tokens."""
+    for name, here in known.items():
+        there = said.get(name)
+        if name != "add_time_instruction" and there is not None and there != here:
             raise ConfigError(
-                f"{folder / 'processor_config.json'} has {name} {there!r}, but the model has {here!r}: processor and "
-                "model would disagree about the number of visual tokens. Use both files of one model."
+                f"{where} has {name} {there!r}, but the model has {here!r}: they would disagree about the number of "
+                "visual tokens. Use both files of one model, or leave it to the model."
             )
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
-from videolm.contracts import Frames
+from videolm.contracts import Frames, MediaKind
 from videolm.errors import ArgumentError
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
+from videolm.processing.video_metadata import VideoMetadata, read_metadata
 
 ChannelFormat = Literal["channels_first", "channels_last", "none"]
 _FORMATS: tuple[ChannelFormat, ...] = ("channels_first", "channels_last", "none")
 _EVERY_FRAME = FrameSampling(rule="fps", num_frames=None, fps=1e6)
 _PICTURE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".avif")
 
-__all__ = ["ChannelFormat", "channel_format", "layout_of", "read_pictures", "read_videos"]
+__all__ = ["ChannelFormat", "channel_format", "counts_by_prompt", "layout_of", "read_pictures", "read_videos"]
 
 
 def channel_format(value: Any, name: str = "data_format") -> ChannelFormat | None:
@@ -30,19 +33,29 @@ def channel_format(value: Any, name: str = "data_format") -> ChannelFormat | Non
     return value  # type: ignore[no-any-return]
 
 
-def read_pictures(images: Any, input_format: ChannelFormat | None = None, *, rgb: bool = True) -> list[np.ndarray]:
+def read_pictures(
+    images: Any, input_format: ChannelFormat | None = None, *, rgb: bool = True, onto_white: bool = False
+) -> list[np.ndarray]:
     """Every picture in ``images``: one, a batch, or nested lists of them.
 
+    Args:
+        rgb: Make three channels of one or four; otherwise three are expected.
+        onto_white: Lay transparent pictures in memory onto white; otherwise transparency is dropped, as it is of files.
+
     Returns:
-        ``[H, W, 3]`` each, uint8, or float32 as they came.
+        ``[H, W, 3]`` each, uint8, or floats as they came.
     """
-    if isinstance(images, (list, tuple)):
-        return [picture for item in images for picture in read_pictures(item, input_format, rgb=rgb)]
-    if isinstance(images, (np.ndarray, Tensor)):
-        if images.ndim > 3:
-            return [picture for item in images for picture in read_pictures(item, input_format, rgb=rgb)]
-        return [_rgb(_array(images), input_format, rgb)]
-    return [load_media(images, sampling=_EVERY_FRAME, kind="image").pixels[0]]
+    return [_read_picture(picture, input_format, rgb, onto_white) for picture in _each_picture(images)]
+
+
+def _read_picture(picture: Any, input_format: ChannelFormat | None, rgb: bool, onto_white: bool) -> np.ndarray:
+    if isinstance(picture, (np.ndarray, Tensor)):
+        return _rgb(_array(picture), input_format, rgb, onto_white)
+    if onto_white and isinstance(picture, Image.Image) and picture.has_transparency_data:
+        laid = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+        laid.info.update(picture.info)  # which way up it is
+        picture = laid
+    return load_media(picture, sampling=_EVERY_FRAME, kind="image").pixels[0]
 
 
 def read_videos(
@@ -51,26 +64,65 @@ def read_videos(
     *,
     files: FrameSampling | None,
     arrays: FrameSampling | None = None,
+    metadata: Any = None,
     on_frame: Callable[[np.ndarray], np.ndarray] | None = None,
     rgb: bool = True,
-) -> list[list[np.ndarray]]:
+) -> list[Frames]:
     """The frames of every video in ``videos``: one, a batch, or nested lists of them.
 
     Args:
         files: Which frames of a path or URL to take; None: every one. ``arrays``: the same of frames in memory.
+        metadata: What is known of frames in memory; see ``read_metadata``.
         on_frame: Applied to each frame, once; to one that is decoded before the next one is.
     """
-    options: dict[str, Any] = {"files": files, "arrays": arrays, "on_frame": on_frame, "rgb": rgb}
-    if isinstance(videos, (np.ndarray, Tensor)):
-        if videos.ndim > 4:
-            return [clip for item in videos for clip in read_videos(item, input_format, **options)]
-        clip = _array(videos if videos.ndim == 4 else videos[None])
-        return [_chosen([_rgb(frame, input_format or layout_of(clip), rgb) for frame in clip], arrays, on_frame)]
-    if not isinstance(videos, (list, tuple)):
-        return [list(load_media(videos, sampling=files or _EVERY_FRAME, kind="video", on_frame=on_frame).pixels)]
-    if videos and all(_is_frame(item) for item in videos):
-        return [_chosen(read_pictures(videos, input_format, rgb=rgb), arrays, on_frame)]
-    return [clip for item in videos for clip in read_videos(item, input_format, **options)]
+    sources = _each_video(videos)
+    read = []
+    for source, known in zip(sources, read_metadata(metadata, len(sources)), strict=True):
+        if isinstance(source, (np.ndarray, Tensor)):
+            clip = _array(source if source.ndim == 4 else source[None])
+            frames = [_rgb(frame, input_format or layout_of(clip), rgb, onto_white=False) for frame in clip]
+            read.append(_in_memory(frames, arrays, known, on_frame))
+        elif isinstance(source, (list, tuple)):
+            frames = read_pictures(source, input_format, rgb=rgb)
+            read.append(_in_memory(frames, arrays, known, on_frame))
+        else:
+            read.append(_loaded(source, files, known, on_frame))
+    return read
+
+
+def counts_by_prompt(images: Any, videos: Any, num_prompts: int) -> dict[MediaKind, list[int]]:
+    """How many media of each kind were given for each prompt, where they were given as a list of lists."""
+    counts: dict[MediaKind, list[int]] = {}
+    kinds: tuple[tuple[MediaKind, Any, Callable[[Any], list[Any]]], ...] = (
+        ("image", images, _each_picture),
+        ("video", videos, _each_video),
+    )
+    for kind, media, each in kinds:
+        if isinstance(media, (list, tuple)) and len(media) == num_prompts:
+            found = [each(item) for item in media]
+            if all(_is_list_of(item, parts) for item, parts in zip(media, found, strict=True)):
+                counts[kind] = [len(parts) for parts in found]
+    return counts
+
+
+def _is_list_of(item: Any, parts: list[Any]) -> bool:
+    """Whether an item is a list of these media, and not one of them itself, as a list of frames is."""
+    return isinstance(item, (list, tuple)) and not (len(parts) == 1 and parts[0] is item)
+
+
+def _each_picture(images: Any) -> list[Any]:
+    is_batch = isinstance(images, (np.ndarray, Tensor)) and images.ndim > 3
+    if is_batch or isinstance(images, (list, tuple)):
+        return [picture for item in images for picture in _each_picture(item)]
+    return [images]
+
+
+def _each_video(videos: Any) -> list[Any]:
+    """Each video by itself: an array, a list of frames, or what names a file."""
+    is_batch = isinstance(videos, (np.ndarray, Tensor)) and videos.ndim > 4
+    if is_batch or (isinstance(videos, (list, tuple)) and not (videos and all(_is_frame(item) for item in videos))):
+        return [video for item in videos for video in _each_video(item)]
+    return [videos]
 
 
 def _is_frame(item: Any) -> bool:
@@ -82,13 +134,43 @@ def _is_frame(item: Any) -> bool:
     return not isinstance(item, (list, tuple, bytes, Frames)) and hasattr(item, "convert")
 
 
-def _chosen(
-    frames: Sequence[np.ndarray], sampling: FrameSampling | None, on_frame: Callable[[np.ndarray], np.ndarray] | None
-) -> list[np.ndarray]:
+def _loaded(
+    source: Any,
+    sampling: FrameSampling | None,
+    known: VideoMetadata | None,
+    on_frame: Callable[[np.ndarray], np.ndarray] | None,
+) -> Frames:
+    if known is not None:
+        raise ArgumentError(
+            f"video_metadata was given for {str(source)[:60]!r}: it is expected for frames in memory alone, since a "
+            "file says itself how long it lasts. Leave it out, or put None at that video's place in the list."
+        )
+    if isinstance(source, Frames):
+        return source if on_frame is None else replace(source, pixels=tuple(map(on_frame, source.pixels)))
+    return load_media(source, sampling=sampling or _EVERY_FRAME, kind="video", on_frame=on_frame)
+
+
+def _in_memory(
+    frames: Sequence[np.ndarray],
+    sampling: FrameSampling | None,
+    known: VideoMetadata | None,
+    on_frame: Callable[[np.ndarray], np.ndarray] | None,
+) -> Frames:
     if not frames:
         raise ArgumentError("A video holds no frames: at least one is expected. Pass the frames of the video.")
-    chosen = list(frames) if sampling is None else [frames[index] for index in sampling.indices(len(frames), None)]
-    return chosen if on_frame is None else [on_frame(frame) for frame in chosen]
+    known = known or VideoMetadata()
+    chosen = range(len(frames)) if sampling is None else known.choose(len(frames), sampling)
+    indices = known.indices_in_source(len(frames))
+    taken = [frames[index] for index in chosen]
+    return Frames(
+        kind="video",
+        pixels=tuple(taken if on_frame is None else map(on_frame, taken)),
+        source="a video in memory",
+        size=(frames[0].shape[0], frames[0].shape[1]),
+        frame_indices=tuple(indices[index] for index in chosen),
+        num_source_frames=known.num_source_frames or len(frames),
+        fps=known.fps,
+    )
 
 
 def _array(values: Any) -> np.ndarray:
@@ -109,7 +191,7 @@ def layout_of(array: np.ndarray) -> ChannelFormat:
     )
 
 
-def _rgb(array: np.ndarray, input_format: ChannelFormat | None, convert: bool) -> np.ndarray:
+def _rgb(array: np.ndarray, input_format: ChannelFormat | None, convert: bool, onto_white: bool) -> np.ndarray:
     layout = input_format or layout_of(array)
     if layout == "none" or array.ndim == 2:
         array = array[..., None]
@@ -120,13 +202,24 @@ def _rgb(array: np.ndarray, input_format: ChannelFormat | None, convert: bool) -
         raise ArgumentError(
             f"A picture has {channels} channels: 3 are expected. Pass RGB, or do_convert_rgb=True for 1 or 4 channels."
         )
-    # As everywhere here, transparency is dropped and not blended.
-    array = np.repeat(array, 3, axis=-1) if channels == 1 else array[..., :3]
-    return _uint8_or_float(array)
+    array = _uint8_or_float(array)
+    if channels == 4 and onto_white:
+        return _onto_white(array)
+    return np.repeat(array, 3, axis=-1) if channels == 1 else array[..., :3]
+
+
+def _onto_white(array: np.ndarray) -> np.ndarray:
+    """``[H, W, 4]`` laid onto white as transformers does it; floats are from 0 to 1, or to 255 where one is above 1."""
+    is_bytes = array.dtype == np.uint8
+    white = np.float32(255 if is_bytes or array.max() > 1 else 1)
+    share = array.astype(np.float32) / white if is_bytes else array / white
+    laid = share[..., :3] * share[..., 3:] + (1 - share[..., 3:])
+    # Its way back to bytes: never rounded, and 1 becomes 255.
+    return (laid * np.float32(255.999)).astype(np.uint8) if is_bytes else laid * white
 
 
 def _uint8_or_float(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.uint8:
+    if array.dtype in (np.uint8, np.float32, np.float64):
         return array
     if np.issubdtype(array.dtype, np.floating):
         return array.astype(np.float32)

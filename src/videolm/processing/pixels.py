@@ -22,6 +22,8 @@ Size = tuple[int, int]
 
 _RESAMPLES: tuple[Resample, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """In the order of PIL's numbers, which configuration files use."""
+_TORCH_MODES = {"nearest": "nearest-exact"} | {mode: mode for mode in ("lanczos", "bilinear", "bicubic")}
+"""The filters that torch has, by its own names."""
 _MAX_RESIZED_PIXELS = 2**26
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -47,7 +49,7 @@ class PixelSettings:
     image_std: tuple[float, float, float] = _CLIP_STD
     pad_color: tuple[int, int, int] = (0, 0, 0)
     backend: Backend = "torch"
-    """torch is fast and at most 2/255 off; pil is bit-equal to Pillow."""
+    """torch is fast and at most 2/255 off; pil is bit-equal to Pillow, which also does what torch has no filter for."""
     fused: bool = False
     """Rescale mean and deviation instead of the pixels, as transformers' torch processors do: the last bits differ."""
 
@@ -61,10 +63,6 @@ class PixelSettings:
             raise ArgumentError(
                 f"The resize rule {self.resize} has the size {self.size}: one edge is expected. Use equal numbers, or "
                 "the rule exact."
-            )
-        if self.backend == "torch" and self.resample not in ("bilinear", "bicubic"):
-            raise ArgumentError(
-                f"The torch backend cannot resize with {self.resample}: it has bilinear and bicubic. Use backend='pil'."
             )
         if 0 in self.image_std:
             raise ArgumentError(
@@ -133,13 +131,14 @@ def resize(frame: np.ndarray, size: Size, settings: PixelSettings) -> np.ndarray
     """Resize one ``[H, W, 3]`` frame, uint8 or float, to exactly ``size``."""
     if frame.shape[:2] == size:
         return frame
-    if settings.backend == "pil":
+    if settings.backend == "pil" or settings.resample not in _TORCH_MODES:
         return _resize_with_pillow(frame, size, Image.Resampling(_RESAMPLES.index(settings.resample)))
     if not frame.flags.writeable or not frame.flags.c_contiguous:
         frame = np.array(frame, order="C")  # torch shares memory with writable arrays only
     # Channels stay last in memory: this path of torch's kernel is nearly twice as fast, with equal values.
     image = torch.from_numpy(frame).permute(2, 0, 1)[None]  # [1, 3, H, W]
-    image = functional.interpolate(image, size=size, mode=settings.resample, antialias=True)
+    mode = _TORCH_MODES[settings.resample]
+    image = functional.interpolate(image, size=size, mode=mode, antialias=settings.resample != "nearest")
     return image[0].permute(1, 2, 0).contiguous().numpy()
 
 
@@ -253,14 +252,15 @@ def _formula(values: Any, settings: PixelSettings) -> np.ndarray:
 
 
 def _read_size(size: Any) -> tuple[Resize, Size]:
-    if isinstance(size, int):
-        return "shortest_edge", (size, size)
-    if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
-        return "exact", (size[0], size[1])
-    if isinstance(size, Mapping) and isinstance(edge := size.get("shortest_edge"), int):
-        return "shortest_edge", (edge, edge)
-    if isinstance(size, Mapping) and isinstance(size.get("height"), int) and isinstance(size.get("width"), int):
-        return "exact", (size["height"], size["width"])
+    match {name: edge for name, edge in size.items() if edge is not None} if isinstance(size, Mapping) else size:
+        case int(edge):
+            return "shortest_edge", (edge, edge)
+        case {"shortest_edge": int(edge), **others} if not others:
+            return "shortest_edge", (edge, edge)
+        case [int(height), int(width)]:
+            return "exact", (height, width)
+        case {"height": int(height), "width": int(width), **others} if not others:
+            return "exact", (height, width)
     raise ConfigError(
         f"The size {size!r} of a picture processor is not known: expected a number, shortest_edge, or height and "
         "width. Correct preprocessor_config.json."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from videolm.contracts import MediaKind, Message, ModelInputs, VisualInput
 from videolm.errors import ArgumentError, ProcessingError
 from videolm.processing.chat import ChatTemplate, MediaPart, normalise_messages
 from videolm.processing.prompt import IGNORED, encode_for_learning, encode_prompt
-from videolm.processing.time_instruction import with_notes
+from videolm.processing.time_instruction import with_notes, with_notes_after
 from videolm.processing.tokenizer import Tokenizer
 
 _KINDS: tuple[MediaKind, ...] = ("image", "video")
@@ -71,18 +71,35 @@ class TextProcessor:
         return tuple(dict.fromkeys(token for text in texts for _, _, token in self.tokenizer.special_strings(text)))
 
     def rows(
-        self, texts: Sequence[str], media: Sequence[VisualInput], *, add_special_tokens: bool = True
+        self,
+        texts: Sequence[str],
+        media: Sequence[VisualInput],
+        *,
+        add_special_tokens: bool = True,
+        per_prompt: Mapping[MediaKind, Sequence[int]] | None = None,
     ) -> list[ModelInputs]:
-        """Prompts that hold their own placeholders, each with its media; media of one kind keep their order."""
+        """Prompts that hold their own placeholders, each with its media; media of one kind keep their order.
+
+        Args:
+            per_prompt: How many media of a kind belong to each prompt, where that is known.
+        """
         if not texts:
             raise ArgumentError("The list of prompts is empty: at least one is expected. Pass text='...'.")
         kinds = self._placeholder_kinds()
         encoded = [self.tokenizer.encode_text(text, add_bos=add_special_tokens) for text in texts]
         wanted = [[kinds[i] for i in ids if i in kinds] for ids in encoded]
         self._check_counts([kind for row in wanted for kind in row], [medium.kind for medium in media])
+        for kind, counts in (per_prompt or {}).items():
+            self._check_prompts(kind, [row.count(kind) for row in wanted], counts)
         waiting = {kind: iter([medium for medium in media if medium.kind == kind]) for kind in kinds.values()}
-        taken = [[next(waiting[kind]) for kind in row] for row in wanted]
-        return [self.expand(ids, row) for ids, row in zip(encoded, taken, strict=True)]
+        rows = []
+        for text, ids, row in zip(texts, encoded, wanted, strict=True):
+            taken = [next(waiting[kind]) for kind in row]
+            if any(medium.note for medium in taken):
+                told = with_notes_after(text, [medium.note for medium in taken], (self.image_token, self.video_token))
+                ids = self.tokenizer.encode_text(told, add_bos=add_special_tokens)
+            rows.append(self.expand(ids, taken))
+        return rows
 
     def check_media(self, parts: Sequence[MediaPart], kinds: Sequence[MediaKind]) -> None:
         """The media that came must be those that the messages mention."""
@@ -100,6 +117,15 @@ class TextProcessor:
                 f"placeholder each ({self.image_token} or {self.video_token}). Give as many media as the prompt "
                 "mentions, or use a chat template that writes a placeholder for each."
             )
+
+    def _check_prompts(self, kind: MediaKind, written: Sequence[int], given: Sequence[int]) -> None:
+        for index, (wanted, found) in enumerate(zip(written, given, strict=True)):
+            if wanted != found:
+                raise ProcessingError(
+                    f"Prompt {index + 1} of {len(written)} holds placeholders for {_count([kind] * wanted)} but "
+                    f"{_count([kind] * found)} came for it: expected as many. Give each prompt its own list of media, "
+                    "or all media in one flat list in the order of the placeholders."
+                )
 
     def _placeholder_kinds(self) -> dict[int, MediaKind]:
         """By the tokenizer's id."""

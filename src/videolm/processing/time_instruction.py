@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videolm.contracts import Frames
 
-__all__ = ["time_instruction", "with_notes"]
+__all__ = ["time_instruction", "unknown_times", "with_notes", "with_notes_after"]
 
 
 def time_instruction(frames: Frames) -> str:
@@ -23,6 +24,14 @@ def time_instruction(frames: Frames) -> str:
     return (
         f"The video lasts for {duration_s:.2f} seconds, and {len(frame_times_s)} frames are uniformly sampled from it. "
         f"These frames are located at {located}.Please answer the following questions related to this video."
+    )
+
+
+def unknown_times(frames: Frames) -> str:
+    """A warning of a video without a clock."""
+    return (
+        f"Nothing tells when the frames of {frames.source} were taken: the prompt is expected to say so to this model, "
+        "and does not."
     )
 
 
@@ -42,6 +51,24 @@ def with_notes(messages: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> l
         first["text"] = "\n".join([*lines, first["text"]])
         changed.append({**message, "content": parts})
     return changed
+
+
+def with_notes_after(prompt: str, notes: Sequence[str], placeholders: Sequence[str]) -> str:
+    """A prompt that holds its own placeholders, with the notes of their media behind them, each on a line of its own.
+
+    Args:
+        notes: One for each placeholder, in order; empty for none. Those of media that follow each other stand together,
+            as ``with_notes`` places them.
+    """
+    one = f"(?:{'|'.join(map(re.escape, placeholders))})"
+    remaining = iter(notes)
+
+    def told(run: re.Match[str]) -> str:
+        lines = [note for _ in re.findall(one, run.group()) if (note := next(remaining))]
+        between = "" if run.group().endswith("\n") or not lines else "\n"
+        return run.group() + between + "".join(f"{line}\n" for line in lines)
+
+    return re.sub(rf"{one}(?:\s*{one})*\n?", told, prompt)
 
 
 def _times_s(frames: Frames) -> tuple[float, list[float]] | None:
