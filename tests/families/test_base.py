@@ -158,6 +158,16 @@ def test_positions_can_be_given(tiny_config: dict[str, Any], text: dict[str, Any
             ProcessingError,
             "pixel_values holds 2 tiles, but pictures of these image_sizes have 3",
         ),
+        (
+            {"image_sizes": torch.ones(1, 12)},
+            ArgumentError,
+            "image_sizes came without pixel_values",
+        ),
+        (
+            {"pixel_values": torch.zeros(1, 3, 3, 28, 28), "image_sizes": torch.ones(1, 12)},
+            ArgumentError,
+            r"image_sizes came as a tensor of shape \[1, 12\]",
+        ),
         ({"attention_mask": torch.ones(1, 5)}, ArgumentError, r"has the shape \[1, 5\]: expected \[1, 12\]"),
         ({"labels": ids_with_video(), "logits_to_keep": 1}, ArgumentError, "Leave logits_to_keep out"),
     ],

@@ -44,6 +44,12 @@ def test_made_from_its_parts() -> None:
     assert LlavaNextVideoConfig.from_dict(config.to_dict()) == config
 
 
+def test_several_layers_as_a_list_or_a_tuple() -> None:
+    config = LlavaNextVideoConfig(vision_feature_layer=(-3, -2))
+    assert config == LlavaNextVideoConfig(vision_feature_layer=[-3, -2])
+    assert config.settings().fusion.feature_layers == (-3, -2)
+
+
 def test_a_list_given_is_not_shared_between_configurations() -> None:
     LlavaNextVideoConfig().image_grid_pinpoints.append([1, 1])
     assert len(LlavaNextVideoConfig().image_grid_pinpoints) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +73,16 @@ def test_rows_are_stored_in_the_dtype_asked_for() -> None:
 
     assert first.dtype == torch.bfloat16
     assert second.dtype == torch.float32
+
+
+def test_by_index_it_is_the_tuple_of_pairs_that_libraries_pass_around() -> None:
+    pairs = tuple((torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)) for _ in range(3))
+    cache = KVCache.from_layers(pairs)
+    assert (len(cache), cache.get_seq_length()) == (3, 5)
+    for place in (0, -1, slice(1, None)):
+        torch.testing.assert_close(cache[place], pairs[place])
+    with pytest.raises(IndexError):
+        cache[3]
 
 
 def test_reordering_moves_batch_rows() -> None:

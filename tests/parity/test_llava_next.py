@@ -12,6 +12,8 @@ import torch
 from videolm.families.auto import load_model
 from videolm.families.llava_next import LlavaNextForConditionalGeneration
 
+from .comparing import assert_same_in_everything
+
 transformers = pytest.importorskip("transformers")
 
 IMAGE_ID, VIDEO_ID = 78, 79
@@ -67,6 +69,13 @@ def test_logits_and_greedy_ids_of_pictures(
 
     wanted = theirs.generate(**inputs, max_new_tokens=6, do_sample=False)
     assert ours.generate(**inputs, max_new_tokens=6).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("changes", [{}, {"vision_feature_layer": [-1, 1]}], ids=str)
+def test_everything_agrees(make_theirs: Callable[..., Any], make_batch: MakeBatch, changes: dict[str, Any]) -> None:
+    theirs = make_theirs("mistral", **changes)
+    ours = ours_from(theirs)
+    assert_same_in_everything(ours, theirs, pictures(make_batch(ours)).inputs)
 
 
 @pytest.mark.parametrize("changes", [{"vision_feature_layer": [-3, -2]}, {"multimodal_projector_bias": False}], ids=str)

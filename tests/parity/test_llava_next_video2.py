@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from videolm.families.llava_next_video2 import LlavaNextVideo2ForConditionalGeneration
+
+from .comparing import assert_same_in_everything
 
 transformers = pytest.importorskip("transformers")
 
@@ -99,6 +105,76 @@ def test_greedy_ids(ours: Any, theirs: Any, make_batch: MakeBatch) -> None:
     inputs = make_batch(ours, "image_and_video").inputs
     expected = theirs.generate(**inputs, max_new_tokens=6, do_sample=False)
     assert ours.generate(**inputs, max_new_tokens=6).tolist() == expected.tolist()
+
+
+def test_everything_agrees(ours: Any, theirs: Any, make_batch: MakeBatch) -> None:
+    assert_same_in_everything(copy.deepcopy(ours), copy.deepcopy(theirs), make_batch(ours, "mixed_rows").inputs)
+
+
+# --- what OneVision has not: the reference's tower and projector, and the formulas of the original code ---
+
+
+def pooled(projected: Tensor, mode: str, stride: int) -> Tensor:
+    """``[F, D, side, side]`` from ``[F, patches, D]``."""
+    side = math.isqrt(projected.shape[1])
+    grid = projected.transpose(1, 2).unflatten(-1, (side, side))
+    if mode == "bilinear":
+        return functional.interpolate(grid, size=2 * (math.ceil(side / stride),), mode="bilinear")
+    return {"average": functional.avg_pool2d, "max": functional.max_pool2d}[mode](grid, stride)
+
+
+def rows_with_newlines(frame: Tensor, newline: Tensor) -> Tensor:
+    """``[D, side, side]`` as ``[side * (side + 1), D]``."""
+    column = newline[:, None, None].expand(-1, frame.shape[1], 1)
+    return torch.cat([frame, column], dim=2).flatten(1).T
+
+
+def project(theirs: Any, frames: Tensor) -> Tensor:
+    states = theirs.model.vision_tower(frames, output_hidden_states=True).hidden_states
+    projected: Tensor = theirs.model.multi_modal_projector(states[-1])
+    return projected
+
+
+def changed(ours: Any, **settings: Any) -> Any:
+    faster = {"model.faster_token": torch.linspace(-1, 1, 32)} if "add_faster_video" in settings else {}
+    return LlavaNextVideo2ForConditionalGeneration.from_state_dict(
+        ours.config.to_dict() | settings, ours.state_dict() | faster
+    )
+
+
+@pytest.mark.parametrize("newline_position", ["grid", "frame", "one_token", "no_token"])
+@pytest.mark.parametrize("mode", ["average", "max", "bilinear"])
+@torch.inference_mode()
+def test_pooling_and_newlines(ours: Any, theirs: Any, mode: str, newline_position: str) -> None:
+    model = changed(ours, spatial_pool_mode=mode, newline_position=newline_position)
+    frames = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    newline = theirs.model.image_newline
+    parts = []
+    for frame in pooled(project(theirs, frames), mode, 2):
+        parts.append(rows_with_newlines(frame, newline) if newline_position == "grid" else frame.flatten(1).T)
+        if newline_position == "frame":
+            parts.append(newline[None])
+    if newline_position == "one_token":
+        parts.append(newline[None])
+    (found,) = model.get_video_features(frames[None])
+    torch.testing.assert_close(found, torch.cat(parts))
+    assert len(found) == model.tokens.video.count(3)
+
+
+@pytest.mark.parametrize("mode", ["average", "max", "bilinear"])
+@torch.inference_mode()
+def test_slow_and_fast_frames(ours: Any, theirs: Any, mode: str) -> None:
+    settings = {"spatial_pool_mode": mode, "newline_position": "grid", "add_faster_video": True}
+    model = changed(ours, **settings, faster_token_stride=3)
+    frames = torch.randn(7, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    parts = []
+    for index, projected in enumerate(project(theirs, frames)):
+        # The paper counts floor(7 / 3) slow frames; code that takes every third would make the last one slow, too.
+        (frame,) = pooled(projected[None], mode, 2 if index in (0, 3) else 4)
+        parts += [rows_with_newlines(frame, theirs.model.image_newline), torch.linspace(-1, 1, 32)[None]]
+    (found,) = model.get_video_features(frames[None])
+    torch.testing.assert_close(found, torch.cat(parts))
+    assert len(found) == model.tokens.video.count(7)
 
 
 def test_pooling_before_the_projector_gives_other_logits(ours: Any, theirs: Any, make_batch: MakeBatch) -> None:

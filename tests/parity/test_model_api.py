@@ -11,7 +11,7 @@ import torch
 from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
 from videolm.models.cache import KVCache
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 IMAGE_ID, VIDEO_ID = 78, 79
 MakeBatch = Callable[..., Any]
@@ -171,6 +171,44 @@ def test_scores(pair: tuple[Any, Any], make_batch: MakeBatch, options: dict[str,
     if options.get("num_beams"):
         torch.testing.assert_close(found.sequences_scores, expected.sequences_scores)
         assert found.beam_indices.tolist() == expected.beam_indices.tolist()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.4},
+        {"top_k": 7},
+        {"top_p": 0.6, "top_k": 0},
+        {"min_p": 0.2, "top_k": 0},
+        {"temperature": 1.8, "top_k": 30, "top_p": 0.8, "min_p": 0.03, "repetition_penalty": 1.4},
+        {"no_repeat_ngram_size": 2, "min_new_tokens": 1, "eos_token_id": [5, 6]},
+    ],
+    ids=str,
+)
+def test_scores_that_tokens_are_drawn_from(pair: tuple[Any, Any], make_batch: MakeBatch, options: Any) -> None:
+    inputs = make_batch(pair[0], "mixed_rows").inputs
+    settings = {"max_new_tokens": 1, "do_sample": True, "return_dict_in_generate": True, "output_scores": True}
+    found, expected = (model.generate(**inputs, **settings, **options).scores for model in pair)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_text_streamer_of_transformers(pair: tuple[Any, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    class Numbers:
+        def decode(self, ids: list[int], **_: Any) -> str:
+            return "".join(f"{token} " for token in ids)
+
+    streamer = transformers.TextStreamer(Numbers(), skip_prompt=True)
+    ids = pair[0].generate(torch.tensor([[1, 5, 6]]), max_new_tokens=4, streamer=streamer)
+    assert capsys.readouterr().out.split() == [str(token) for token in ids[0, 3:].tolist()]
+
+
+def test_criteria_and_processors_of_transformers(pair: tuple[Any, Any]) -> None:
+    criteria = transformers.StoppingCriteriaList([transformers.MaxLengthCriteria(max_length=6)])
+    processors = transformers.LogitsProcessorList([transformers.SuppressTokensLogitsProcessor(list(range(3, 80)))])
+    given = {"stopping_criteria": criteria, "logits_processor": processors, "eos_token_id": None, "pad_token_id": 0}
+    found, expected = (model.generate(torch.tensor([[1, 5, 6]]), max_new_tokens=9, **given) for model in pair)
+    assert found.tolist() == expected.tolist()
+    assert found.shape == (1, 6)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "flex_attention"])

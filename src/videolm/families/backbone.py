@@ -15,6 +15,7 @@ from videolm.families.calling import Prompt, read_cache, read_prompt, run_prompt
 from videolm.families.declaration import FamilyConfig, read_config
 from videolm.families.initialise import initialise
 from videolm.families.media_arguments import MediaArguments
+from videolm.families.not_offered import NOT_OFFERED_BY_PARTS, not_offered
 from videolm.families.outputs import BackboneOutput
 from videolm.models.backbone import Backbone
 from videolm.models.cache import KVCache
@@ -50,6 +51,13 @@ class FamilyBackbone(Backbone):
         part = cls.whole.from_pretrained(name_or_path, **options).model
         assert isinstance(part, cls)
         return part
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what is no attribute: the parts of a model are attributes of this one.
+        advice = NOT_OFFERED_BY_PARTS.get(name)
+        if advice is not None and name not in self._modules and name not in self._parameters:
+            raise not_offered(type(self).__name__, name, advice)
+        return super().__getattr__(name)
 
     @property
     def device(self) -> torch.device:

@@ -41,7 +41,7 @@ class FamilyModel(PretrainedModel):
 
     def __getattr__(self, name: str) -> Any:
         if name in NOT_OFFERED:
-            raise not_offered(type(self).__name__, name)
+            raise not_offered(type(self).__name__, name, NOT_OFFERED[name])
         return super().__getattr__(name)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,13 +11,14 @@ import torch
 
 from videolm.errors import ArgumentError, CheckpointError, ConfigError
 from videolm.families.json_config import JsonConfig
+from videolm.families.not_offered import REFUSED_OPTIONS, refused_option
 from videolm.media.sampling import FrameSampling
 from videolm.models.config import VideoLMConfig
 from videolm.visual_tokens import VisualTokens
 from videolm.weights.files import WeightFiles
 from videolm.weights.keymap import KeyLayout
 
-__all__ = ["Family", "FamilyConfig", "known_keys", "read_config", "read_dtype"]
+__all__ = ["Family", "FamilyConfig", "check_keys", "read_config", "read_dtype"]
 
 
 class FamilyConfig(JsonConfig):
@@ -98,19 +99,24 @@ def read_config(family: Family, config: JsonConfig | Mapping[str, Any], wanted_b
     return config
 
 
-def known_keys(family: Family, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """These values, if all of them are keys of the family's configuration."""
+def check_keys(family: Family, values: Mapping[str, Any], options: Iterable[str]) -> None:
+    """Refuse values that are no keys of the family's configuration.
+
+    Args:
+        options: Names that might have been meant as well.
+    """
     known = (*family.config_class.keys, *family.config_class.aliases, "vision_config", "text_config", "rope_policy")
     known = (*known, "return_dict", "output_attentions", "output_hidden_states")
     for name in values:
+        if name in REFUSED_OPTIONS and name not in known:
+            raise refused_option(name)
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, (*known, *options), n=1)
             hint = f"Did you mean {near[0]}?" if near else "Leave it out."
             raise ArgumentError(
                 f"from_pretrained got {name}, which is no option of it and no key of {family.config_class.__name__}: "
                 f"expected one of these. {hint}"
             )
-    return values
 
 
 def read_dtype(value: torch.dtype | str | None) -> torch.dtype | None:

@@ -85,7 +85,8 @@ class JsonConfig:
                 values.setdefault(name, other)
         dtype = values.pop("dtype", None)
         for name, key in self.keys.items():
-            setattr(self, name, values.pop(name, copy.deepcopy(key.default)))
+            value = values.pop(name, copy.deepcopy(key.default))
+            setattr(self, name, list(value) if isinstance(value, tuple) else value)
         for name, value in values.items():
             setattr(self, name, value)
         self.dtype = self._read_dtype(dtype)

@@ -40,6 +40,7 @@ class MediaArguments:
 
     def images(self, tokens: VisualTokens) -> list[VisualInput]:
         """The pictures, in order, without the padding of those with fewer tiles."""
+        self._check_sizes()
         if self.pixel_values is None:
             return []
         if not tokens.image.pinpoints:
@@ -57,6 +58,18 @@ class MediaArguments:
             for tiles, size, layout in zip(stacks, sizes, layouts, strict=True)
         ]
 
+    def _check_sizes(self) -> None:
+        sizes = self.image_sizes
+        if sizes is None:
+            return
+        pairs = isinstance(sizes, Tensor) and sizes.dim() == 2 and sizes.shape[1] == 2
+        if self.pixel_values is None or not (pairs or all(len(size) == 2 for size in sizes)):
+            came = "without pixel_values" if self.pixel_values is None else f"as {_shape(sizes)}"
+            raise ArgumentError(
+                f"image_sizes came {came}: expected the height and width of each picture, beside its pixels. Pass what "
+                "the processor returned; arguments after pixel_values_videos are best passed by name."
+            )
+
     def clips(self, tokens: VisualTokens) -> list[VisualInput]:
         """The videos, in order."""
         if self.videos is None:
@@ -73,6 +86,10 @@ class MediaArguments:
         size = (tokens.image.tile_size, tokens.image.tile_size)
         num_tokens = tokens.image.count(*size)
         return [VisualInput(kind="image", pixel_values=tile, size=size, num_tokens=num_tokens) for tile in tiles]
+
+
+def _shape(value: Any) -> str:
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
 
 
 def _clip(frames: Tensor, tokens: VisualTokens) -> VisualInput:

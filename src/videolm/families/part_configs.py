@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from videolm.errors import ConfigError
@@ -28,6 +29,8 @@ _TOKEN_IDS = Key(
     accepts=lambda value: all(_TOKEN_ID.accepts(entry) for entry in (value if isinstance(value, list) else [value])),
     expected="a token id, a list of them, or null",
 )
+_ENDS = {"bos_token_id": replace(_TOKEN_ID, default=1), "eos_token_id": replace(_TOKEN_IDS, default=2)}
+"""What files leave out where the tokenizer is that of Llama."""
 
 
 class TowerConfig(JsonConfig):
@@ -159,7 +162,7 @@ class LlamaConfig(TextConfig):
 
     model_type = "llama"
     keys: ClassVar[dict[str, Key]] = TextConfig.shared_keys | {
-        "bos_token_id": optional(whole(0, minimum=0)),
+        **_ENDS,
         "attention_bias": flag(False),
         "mlp_bias": flag(False),
     }
@@ -170,6 +173,7 @@ class MistralConfig(TextConfig):
 
     model_type = "mistral"
     keys: ClassVar[dict[str, Key]] = TextConfig.shared_keys | {
+        **_ENDS,
         "intermediate_size": whole(14336),
         "num_key_value_heads": whole(8),
         "max_position_embeddings": whole(131072),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from videolm.families.backbone import FamilyBackbone
-from videolm.families.declaration import Family, FamilyConfig, known_keys, read_config, read_dtype
+from videolm.families.declaration import Family, FamilyConfig, check_keys, read_config, read_dtype
 from videolm.families.generation_config import GenerationConfig
 from videolm.families.hub import HubOptions, resolve
 from videolm.families.initialise import initialise, without_values
@@ -101,7 +102,8 @@ class PretrainedModel(VideoLM):
             revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder, download=not local_files_only
         )
         folder = resolve(name_or_path, options=options)
-        config = cls.family.config_class.from_pretrained(folder, **known_keys(cls.family, config_values))
+        check_keys(cls.family, config_values, signature(cls.from_pretrained).parameters)
+        config = cls.family.config_class.from_pretrained(folder, **config_values)
         if wanted is None and config.dtype == torch.float16:
             wanted = config.dtype
         # Where no device is named, scripts move the model to the GPU afterwards, if there is one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol, overload
 
 import torch
 from torch import Tensor
@@ -62,7 +62,13 @@ class KVCache:
     def __bool__(self) -> bool:
         return True
 
-    def __getitem__(self, layer_index: int) -> tuple[Tensor, Tensor]:
+    @overload
+    def __getitem__(self, layer_index: int) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def __getitem__(self, layer_index: slice) -> tuple[tuple[Tensor, Tensor], ...]: ...
+    def __getitem__(self, layer_index: int | slice) -> Any:
+        if isinstance(layer_index, slice):
+            return tuple(self)[layer_index]
         if not -len(self) <= layer_index < len(self):
             raise IndexError(layer_index)
         keys, values = self.layer(layer_index)
