@@ -31,7 +31,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "generation": frozenset({"models", "contracts"}),
     "options": frozenset({"generation", "media", "visual_tokens"}),
     "stopwatch": frozenset(),
-    "reader": frozenset({"options", "stopwatch", "processing", "contracts", "media", "visual_tokens"}),
+    "context_fit": frozenset({"visual_tokens", "media"}),
+    "reader": frozenset(
+        {"options", "stopwatch", "context_fit", "processing", "contracts", "media", "visual_tokens"},
+    ),
     "conversation": frozenset({"options", "stopwatch", "reader", "processing", "models", "generation", "contracts"}),
     "families": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "devices", "contracts", "media"},

@@ -61,6 +61,8 @@ class Frames:
     num_bad_frames: int = 0
     warnings: tuple[str, ...] = ()
     """One line each, for people: fewer frames than asked for, damage that was skipped."""
+    chosen: Mapping[str, float] | None = None
+    """What was chosen for a video where that was asked for: frames, pool_stride, tokens_per_frame, rope_factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,8 @@ class VisualInput:
     """What the prompt says about it before the message's own text, such as when a video's frames were taken."""
     budget: TokenBudget = ALL_TOKENS
     """What a video was counted with, and is laid out with; a picture has all of its tokens."""
+    rope_factor: float | None = None
+    """What positions of a prompt with it are divided by on top of what the model always does; None: by its own rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +132,8 @@ class MediaReport:
     visual_tokens: int
     visual_token_budget: float = 1.0
     """The share of a video's tokens that was kept."""
+    chosen: Mapping[str, float] | None = None
+    """As in ``Frames``."""
 
 
 @dataclass(frozen=True, kw_only=True)

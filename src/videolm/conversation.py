@@ -47,14 +47,15 @@ class LoadedModel:
 
     def context_len(self, inputs: ModelInputs) -> int:
         """The most tokens that this prompt may have together with its answer."""
-        return self.model.model.config.decoder.context_len(_video_tokens(inputs))
+        return self.model.model.config.decoder.context_len(inputs.media)
 
     def note_on_positions(self, inputs: ModelInputs) -> tuple[str, ...]:
         """One line where positions are stretched for this prompt, or where it needs that they are."""
         decoder = self.model.model.config.decoder
         window, num_tokens = decoder.max_position_embeddings, len(inputs.input_ids)
-        factor = decoder.fixed_rope_factor * decoder.prompt_rope_factor(_video_tokens(inputs))
-        if factor == 1 or (decoder.rope_policy == "fixed" and num_tokens <= window):
+        factor = decoder.fixed_rope_factor * decoder.rope_factor_of(inputs.media)
+        was_told = any(medium.rope_factor is not None for medium in inputs.media)
+        if factor == 1 or was_told or (decoder.rope_policy == "fixed" and num_tokens <= window):
             return ()
         return (
             f"The prompt has {num_tokens} tokens and the decoder was trained for {window}: positions are divided by "
@@ -264,10 +265,6 @@ class _Turn:
     warnings: tuple[str, ...]
 
 
-def _video_tokens(inputs: ModelInputs) -> int:
-    return sum(medium.num_tokens for medium in inputs.media if medium.kind == "video")
-
-
 def check_question(question: Any) -> None:
     """Refuse what is no text."""
     if not isinstance(question, str) or not question.strip():
@@ -284,4 +281,5 @@ def _report(medium: Medium) -> MediaReport:
         frame_times_s=frames.frame_times_s,
         visual_tokens=visual.num_tokens,
         visual_token_budget=visual.budget.fraction,
+        chosen=frames.chosen,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from videolm.errors import ArgumentError
 from videolm.generation.params import SamplingParams, check_number, check_whole
@@ -20,8 +20,9 @@ __all__ = ["MEDIA_NAMES", "TURN_NAMES", "MediaOptions", "Options"]
 class MediaOptions:
     """What is taken from the media; None leaves it to the model's own rule."""
 
-    frames: int | None = None
-    """Take this many frames of each video, spread evenly; together with fps, at most this many."""
+    frames: int | Literal["auto"] | None = None
+    """Take this many frames of each video, spread evenly; together with fps, at most this many. ``auto``: as many as a
+    video's length is worth and the model's context holds, pooled and with positions stretched as that needs."""
     fps: float | None = None
     """Take this many frames of each second of a video."""
     visual_token_budget: float | None = None
@@ -34,7 +35,9 @@ class MediaOptions:
     """How large, long and slow a medium may be."""
 
     def __post_init__(self) -> None:
-        if self.frames is not None:
+        if isinstance(self.frames, str) and self.frames != "auto":
+            raise ArgumentError(f"frames is {self.frames!r}: expected a whole number or auto. Ask for 8, or for auto.")
+        if self.frames is not None and self.frames != "auto":
             check_whole("frames", self.frames, 1, hint="Ask for at least one frame.")
         if self.fps is not None:
             check_number("fps", self.fps, 0.0, above=True, hint="Use for example 1.")
@@ -61,11 +64,12 @@ class MediaOptions:
         return TokenBudget(fraction=self.visual_token_budget, method=self.token_reduction or "evs")
 
     def sampling(self, default: FrameSampling, *, max_frames: int) -> FrameSampling:
-        """The rule to choose frames by: ``default`` where nothing was asked for.
+        """The rule to choose frames by: ``default`` where nothing was asked for; ``auto`` is not for here to choose.
 
         Args:
             max_frames: Upper bound for a number of frames that was not asked for itself.
         """
+        assert self.frames != "auto", "context_fit chooses"
         if self.fps is not None:
             own = (default.max_frames or default.num_frames) if default.rule == "fps" else None
             bound = self.frames or own or max_frames

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from videolm.context_fit import ContextFit
 from videolm.contracts import Frames, VisualInput
 from videolm.errors import ArgumentError
 from videolm.media.load import load_media
@@ -40,6 +41,10 @@ class Reader:
     """How frames are chosen where nothing else is asked for."""
     context_len: int
     """The most tokens that the model's decoder was trained for."""
+    window: int
+    """The same before anything is done for a single prompt."""
+    may_stretch: bool = False
+    """Whether a prompt's positions may be divided by more than the model does anyway."""
 
     def inspect(self, media: Any, options: Mapping[str, Any], *, on_download: OnDownload | None = None) -> list[Medium]:
         """What the model would see: the frames taken from each medium, and the pixels made of them."""
@@ -55,10 +60,14 @@ class Reader:
         on_download: OnDownload | None = None,
     ) -> list[Medium]:
         """Read all sources, timing the stages ``decode`` and ``preprocess``."""
-        rules = self.processor.tokens.video.within(options.budget or self.processor.tokens.video.budget)
-        max_frames = rules.most_frames(int(self.context_len * MOST_VISUAL))
-        sampling = options.sampling(self.sampling, max_frames=max_frames)
         limits = options.media_limits()
+        rules = self.processor.tokens.video.within(options.budget or self.processor.tokens.video.budget)
+        fit = self._fit(options, rules, len(sources))
+        if fit is not None:
+            sampling = fit.sampling(self.sampling, options.fps, limits.max_frames)
+        else:
+            max_frames = rules.most_frames(int(self.context_len * MOST_VISUAL))
+            sampling = options.sampling(self.sampling, max_frames=max_frames)
 
         def prepare_frame(frame: np.ndarray) -> np.ndarray:
             with watch.measure("preprocess"):
@@ -76,10 +85,25 @@ class Reader:
                     progress=on_download,
                 )
             with watch.measure("preprocess"):
-                visual = self.processor.prepare_medium(frames, rules.budget)
+                frames, visual = self._prepare(frames, rules, fit)
             untimed = self.processor.time_instruction and not visual.note
             media.append((_with_warnings(frames, sampling, rules, untimed=untimed), visual))
         return media
+
+    def _fit(self, options: MediaOptions, rules: VideoTokens, num_videos: int) -> ContextFit | None:
+        if options.frames != "auto":
+            return None
+        return ContextFit(window=self.window, may_stretch=self.may_stretch, rules=rules, num_videos=num_videos)
+
+    def _prepare(self, frames: Frames, rules: VideoTokens, fit: ContextFit | None) -> Medium:
+        if fit is None or frames.kind == "image":
+            return frames, self.processor.prepare_medium(frames, rules.budget)
+        fitted = fit.fit(len(frames.pixels))
+        chosen = fitted.chosen(len(frames.pixels), rules)
+        line = _tell(frames, chosen, self.window)
+        visual = self.processor.prepare_medium(frames, fitted.budget)
+        frames = replace(frames, chosen=chosen, warnings=(*frames.warnings, line))
+        return frames, replace(visual, rope_factor=fitted.rope_factor)
 
 
 def sources_of(media: Any) -> list[Source]:
@@ -108,9 +132,21 @@ def _with_warnings(frames: Frames, sampling: FrameSampling, rules: VideoTokens, 
     return replace(frames, warnings=tuple(dict.fromkeys(warnings)))  # Frames may have been read here before.
 
 
+def _tell(frames: Frames, chosen: Mapping[str, float], window: int) -> str:
+    """What was chosen for a video, for people."""
+    factor = chosen["rope_factor"]
+    pooled = f", pooled with stride {chosen['pool_stride']:g}" if "pool_stride" in chosen else ""
+    return (
+        f"{frames.source}: chosen are {chosen['frames']:g} of {frames.num_source_frames} frames{pooled}, "
+        f"{chosen['tokens_per_frame']:g} tokens each, and positions "
+        + ("as they are" if factor == 1 else f"divided by {factor:g}")
+        + f", for a context of {window}."
+    )
+
+
 def _warn_of_bound(frames: Frames, sampling: FrameSampling) -> tuple[str, ...]:
     """One line where a number of frames a second gave more frames than are taken, else none."""
-    if sampling.rule != "fps":
+    if sampling.rule != "fps" or frames.chosen is not None:
         return ()
     rate = sampling.fps or 1.0
     wanted = len(fps_indices(frames.num_source_frames, frames.fps, fps=rate))

@@ -90,6 +90,8 @@ def _reader(folder: Path) -> Reader:
         processor=auto.load_processor(folder),
         sampling=auto.family_of(folder).sampling,
         context_len=decoder.longest_context,
+        window=int(decoder.max_position_embeddings * decoder.fixed_rope_factor),
+        may_stretch=decoder.may_stretch,
     )
 
 

@@ -39,6 +39,8 @@ class TokenBudget:
     """Share of a video's tokens that is kept, rounded up to whole tokens."""
     method: ReductionMethod = "evs"
     """What leaves tokens out: ``evs`` drops patches that hardly changed, ``fastvid`` merges patches that are alike."""
+    stride: int | None = None
+    """Pool frames with this stride; None: as the model does."""
 
     def __post_init__(self) -> None:
         is_number = isinstance(self.fraction, int | float) and not isinstance(self.fraction, bool)
@@ -120,7 +122,18 @@ class VideoTokens:
 
     def within(self, budget: TokenBudget) -> VideoTokens:
         """The same rules with another budget."""
-        return replace(self, budget=budget)
+        stride = self.stride if budget.stride is None else budget.stride
+        if stride != self.stride and not self.has_free_stride:
+            raise ArgumentError(
+                f"Frames are to be pooled with the stride {stride}, but this model's pooling is {self.pool}, with "
+                f"{self.stride}: another stride needs average, max or bilinear pooling. Leave the stride out."
+            )
+        return replace(self, budget=budget, stride=stride)
+
+    @property
+    def has_free_stride(self) -> bool:
+        """Whether frames may be pooled with another stride than the model's own."""
+        return self.pool in ("average", "max", "bilinear")
 
     def warn_of(self, num_frames: int, name: str) -> tuple[str, ...]:
         """A line where the model knows another number of frames, and one where nothing after the first is left."""

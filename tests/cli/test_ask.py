@@ -53,7 +53,7 @@ def test_json_is_the_whole_report(ask: Any, clip: Path, picture: Path, tiny_mode
     assert report["finish_reason"] == "length"
     assert report["model"] == str(tiny_model_folder)
     video, image = report["media"]
-    keys = ["source", "kind", "frame_indices", "frame_times_s", "visual_tokens", "visual_token_budget"]
+    keys = ["source", "kind", "frame_indices", "frame_times_s", "visual_tokens", "visual_token_budget", "chosen"]
     assert list(video) == keys
     assert (video["source"], video["kind"], video["frame_indices"]) == (str(clip), "video", [0, 3, 7, 11])
     assert video["frame_times_s"] == pytest.approx([0, 3 / 6, 7 / 6, 11 / 6])

@@ -9,9 +9,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from videolm.contracts import Features, ModelInputs
-from videolm.errors import PlaceholderMismatchError, ProcessingError
+from videolm.errors import ArgumentError, PlaceholderMismatchError, ProcessingError
 from videolm.models.attention import CausalPlan, PackedPlan, PaddedPlan
 from videolm.models.video_lm import VideoLM
+from videolm.visual_tokens import TokenBudget
 
 from .tiny import CONFIG, PLACEHOLDER, TOKENS, clip, pack, picture, prompt, tiny_model, with_video
 
@@ -355,3 +356,32 @@ def test_shapes_can_be_followed_on_the_meta_device() -> None:
 
     assert [feature.tokens.shape for feature in features] == [(12, 24), (picture().num_tokens, 24)]
     assert model.forward_packed(pack(FIRST, TEXT)).shape == (len(FIRST.input_ids) + len(TEXT.input_ids), 60)
+
+
+def test_a_medium_may_stretch_the_positions_of_its_prompt() -> None:
+    stretched = tiny_model(replace(CONFIG, decoder=replace(CONFIG.decoder, rope_factor=2.0)))
+    model, medium = tiny_model(), clip()
+    plain, chosen = prompt([1, 2], medium, [3]), prompt([1, 2], replace(medium, rope_factor=2.0), [3])
+    cache = model.new_cache()
+    expected = stretched.prefill(plain, stretched.new_cache())
+    assert not torch.allclose(model.prefill(plain, cache), expected)
+    torch.testing.assert_close(model.prefill(chosen, cache), expected)  # What the cache held is not used.
+    packed = model.forward_packed(pack(plain, chosen), logits_positions=torch.tensor([10, 21]))
+    torch.testing.assert_close(packed, torch.stack([model.prefill(plain, model.new_cache()), expected]))
+    assert model.config.decoder.context_len(chosen.media) == 2 * CONFIG.decoder.max_position_embeddings
+
+
+def test_a_medium_may_be_pooled_with_another_stride() -> None:
+    coarse, medium = with_video(stride=4), clip()
+    model, other = tiny_model(), tiny_model(coarse)
+    pooled = replace(clip(config=coarse), budget=TokenBudget(stride=4))
+    with torch.inference_mode():
+        together = model.encode_media([medium, picture(), pooled])
+        torch.testing.assert_close(together[2].tokens, other.encode_media([clip(config=coarse)])[0].tokens)
+        torch.testing.assert_close(together[0].tokens, model.encode_media([medium])[0].tokens)
+    assert [len(features.tokens) for features in together] == [8, picture().num_tokens, 2]
+
+
+def test_learned_pooling_has_one_stride() -> None:
+    with pytest.raises(ArgumentError, match="pooled with the stride 4, but this model's pooling is conv, with 2"):
+        with_video(pool="conv").tokens.video.within(TokenBudget(stride=4))

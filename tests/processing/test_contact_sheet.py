@@ -111,6 +111,7 @@ def test_the_description_counts_what_the_sheet_shows(make_processor: Callable[..
                 "full_visual_tokens": 3,
                 "visual_token_budget": 1.0,
                 "token_reduction": None,
+                "chosen": None,
                 "method": "array",
                 "num_bad_frames": 0,
             },

@@ -38,7 +38,12 @@ def add_model_flags(parser: ArgumentParser) -> None:
 
 def add_media_flags(parser: ArgumentParser) -> None:
     """What is taken from the media."""
-    parser.add_argument("--frames", type=int, metavar="N", help="take N frames of each video, spread evenly")
+    parser.add_argument(
+        "--frames",
+        type=_number_or_auto,
+        metavar="N",
+        help="take N frames of each video, spread evenly; auto: as many as its length is worth and the context holds",
+    )
     parser.add_argument("--fps", type=float, metavar="X", help="take X frames of each second of a video instead")
     add_reduction_flags(parser)
     parser.add_argument(
@@ -94,6 +99,10 @@ def answer_options(args: Namespace) -> dict[str, Any]:
 def reduction_options(args: Namespace) -> dict[str, Any]:
     """The options about fewer visual tokens that were given, by the names a session knows."""
     return _given(args, REDUCTION_OPTIONS)
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 def _given(args: Namespace, names: tuple[str, ...]) -> dict[str, Any]:

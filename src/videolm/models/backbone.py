@@ -22,6 +22,7 @@ from videolm.models.fusion import (
 )
 from videolm.models.reduction import reduce_video
 from videolm.models.vit import VisionTransformer
+from videolm.visual_tokens import VideoTokens
 
 __all__ = ["Backbone"]
 
@@ -79,8 +80,17 @@ class Backbone(nn.Module):
         """
         for index, medium in enumerate(media):
             self._check(index, medium)
-        if not media:
-            return ()
+        alike: dict[int | None, list[int]] = {}  # by how their frames are pooled
+        for index, medium in enumerate(media):
+            alike.setdefault(medium.budget.stride, []).append(index)
+        features: dict[int, Features] = {}
+        for indices in alike.values():
+            encoded = self._encode_alike([media[index] for index in indices], max_tiles_per_batch)
+            features |= zip(indices, encoded, strict=True)
+        return tuple(features[index] for index in range(len(media)))
+
+    def _encode_alike(self, media: Sequence[VisualInput], max_tiles_per_batch: int | None) -> tuple[Features, ...]:
+        video = self.config.tokens.video.within(media[0].budget)
         # Pictures first, so that one place in the row of all tiles separates the kinds.
         order = sorted(range(len(media)), key=lambda index: media[index].kind == "video")
         pixels = torch.cat([media[index].pixel_values for index in order])
@@ -88,7 +98,7 @@ class Backbone(nn.Module):
         parts: tuple[list[Tensor], list[Tensor]] = ([], [])
         size = max_tiles_per_batch or self._tiles_per_batch(len(pixels))
         for start, end in self._calls(num_image_tiles, len(pixels), size):
-            self._encode_tiles(pixels[start:end], num_image_tiles - start, parts)
+            self._encode_tiles(pixels[start:end], num_image_tiles - start, parts, video)
         features: dict[int, Features] = {}
         for kind, chunks in zip(("image", "video"), parts, strict=True):
             indices = [index for index in order if media[index].kind == kind]
@@ -148,27 +158,28 @@ class Backbone(nn.Module):
         starts = range(num_image_tiles, num_tiles, video_size)
         return images + [(start, min(start + video_size, num_tiles)) for start in starts]
 
-    def _encode_tiles(self, pixels: Tensor, num_image_tiles: int, parts: tuple[list[Tensor], list[Tensor]]) -> None:
+    def _encode_tiles(
+        self, pixels: Tensor, num_image_tiles: int, parts: tuple[list[Tensor], list[Tensor]], video: VideoTokens
+    ) -> None:
         """Encode one batch of tiles, of which the first ``num_image_tiles`` are of pictures, into ``parts``."""
         tower = self.towers[0] if num_image_tiles > 0 else self.towers[-1]
         weight = tower.embeddings.patch_embedding.weight
         states = tower(pixels.to(weight.device, weight.dtype), self.config.feature_indices)
         split = min(max(num_image_tiles, 0), len(pixels))
         if split:
-            parts[0].append(self._project([state[:split] for state in states], is_video=False))
+            parts[0].append(self._project([state[:split] for state in states], None))
         if split < len(pixels):
-            parts[1].append(self._project([state[split:] for state in states], is_video=True))
+            parts[1].append(self._project([state[split:] for state in states], video))
 
-    def _project(self, states: list[Tensor], *, is_video: bool) -> Tensor:
-        """Select, pool (videos) and project ``[F, P, E]`` hidden states to ``[F, tokens a frame, D]``."""
-        image, video = self.config.tokens.image, self.config.tokens.video
-        keep = video.keep_class_token if is_video else image.keep_class_token
+    def _project(self, states: list[Tensor], video: VideoTokens | None) -> Tensor:
+        """Select, pool (``video``) and project ``[F, P, E]`` hidden states to ``[F, tokens a frame, D]``."""
+        keep = (video or self.config.tokens.image).keep_class_token
         features = select_features(states, drop_class_token=self.config.vision.class_token and not keep)
         pools_first = self.config.fusion.pool_position == "before_projector"
-        if is_video and pools_first:
+        if video is not None and pools_first:
             features = pool_patches(features, video, self.vision_resampler)
         features = self.multi_modal_projector(features)
-        if is_video and not pools_first and video.slow_every is None:
+        if video is not None and not pools_first and video.slow_every is None:
             features = pool_patches(features, video, self.vision_resampler)
         return features
 

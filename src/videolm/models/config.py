@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from videolm.contracts import MediaKind
+from videolm.contracts import MediaKind, VisualInput
 from videolm.errors import ConfigError
 from videolm.visual_tokens import VisualTokens
 
@@ -135,6 +136,16 @@ class DecoderConfig:
             return 1.0
         return float(math.ceil((num_video_tokens + _TEXT_RESERVE) / self.max_position_embeddings))
 
+    def rope_factor_of(self, media: Sequence[VisualInput]) -> float:
+        """What the positions of a prompt with these media are divided by on top: as was chosen for them, or by rule."""
+        chosen = [medium.rope_factor for medium in media if medium.rope_factor is not None]
+        return max(chosen, default=self.prompt_rope_factor(sum(m.num_tokens for m in media if m.kind == "video")))
+
+    @property
+    def may_stretch(self) -> bool:
+        """Whether a prompt's positions may be divided by more than they are now."""
+        return self.rope_policy == "auto" or (self.rope_policy == "fixed" and self.rope_factor == 1)
+
     @property
     def longest_context(self) -> int:
         """The most tokens that videos may be chosen for, before it is known how many they have."""
@@ -142,9 +153,9 @@ class DecoderConfig:
         stretch = 2.0 if self.rope_policy == "auto" else self.fixed_rope_factor
         return int(self.max_position_embeddings * stretch)
 
-    def context_len(self, num_video_tokens: int) -> int:
-        """The most tokens that a prompt with so many tokens of videos may have together with its answer."""
-        return int(self.max_position_embeddings * self.fixed_rope_factor * self.prompt_rope_factor(num_video_tokens))
+    def context_len(self, media: Sequence[VisualInput]) -> int:
+        """The most tokens that a prompt with these media may have together with its answer."""
+        return int(self.max_position_embeddings * self.fixed_rope_factor * self.rope_factor_of(media))
 
     @property
     def head_width(self) -> int:

@@ -151,24 +151,21 @@ class VideoLM(nn.Module):
     def _packed_positions(self, batch: PackedBatch) -> Tensor:
         """``[T]`` positions, stretched as far as each sequence's videos need it."""
         positions, decoder = batch.position_ids.to(self.device), self.model.config.decoder
-        if decoder.rope_policy != "auto":
+        if decoder.rope_policy != "auto" and all(medium.rope_factor is None for medium in batch.media):
             return positions
         ends = torch.tensor(batch.sequence_lengths).cumsum(0)
-        counts, first = [0] * len(ends), 0
+        media: list[list[VisualInput]] = [[] for _ in ends]
+        first = 0
         for medium in batch.media:
-            sequence = int(torch.searchsorted(ends, int(batch.visual_positions[first]), right=True))
-            counts[sequence] += medium.num_tokens if medium.kind == "video" else 0
+            media[int(torch.searchsorted(ends, int(batch.visual_positions[first]), right=True))].append(medium)
             first += medium.num_tokens
-        factors = torch.tensor([decoder.prompt_rope_factor(count) for count in counts])
+        factors = torch.tensor([decoder.rope_factor_of(each) for each in media])
         return positions / factors.repeat_interleave(torch.tensor(batch.sequence_lengths)).to(self.device)
 
     def _rope_factors(self, inputs: ModelInputs) -> Tensor | None:
-        """What this prompt's positions are divided by, ``[1]``, where that depends on the prompt."""
-        decoder = self.model.config.decoder
-        if decoder.rope_policy != "auto":
-            return None
-        count = sum(medium.num_tokens for medium in inputs.media if medium.kind == "video")
-        return torch.tensor([decoder.prompt_rope_factor(count)], device=self.device)
+        """What this prompt's positions are divided by, ``[1]``, where that is anything but 1."""
+        factor = self.model.config.decoder.rope_factor_of(inputs.media)
+        return None if factor == 1 else torch.tensor([factor], device=self.device)
 
     def _remaining_features(
         self, inputs: ModelInputs, start: int, features: Sequence[Features] | None

@@ -61,6 +61,7 @@ def describe(items: Sequence[tuple[Frames, VisualInput]], processor: Processor) 
 
 def _describe_one(frames: Frames, visual: VisualInput, processor: Processor) -> dict[str, Any]:
     count, _, height, width = visual.pixel_values.shape
+    rules = processor.tokens.video.within(visual.budget)
     facts: dict[str, Any] = {
         "source": frames.source,
         "kind": frames.kind,
@@ -78,10 +79,11 @@ def _describe_one(frames: Frames, visual: VisualInput, processor: Processor) -> 
             "frame_times_s": list(frames.frame_times_s),
             "num_source_frames": frames.num_source_frames,
             "duration_s": frames.duration_s,
-            "tokens_per_frame": processor.tokens.video.per_frame,
-            "full_visual_tokens": processor.tokens.video.full_count(count),
+            "tokens_per_frame": rules.per_frame,
+            "full_visual_tokens": rules.full_count(count),
             "visual_token_budget": visual.budget.fraction,
             "token_reduction": visual.budget.method if visual.budget.fraction < 1 else None,
+            "chosen": frames.chosen,
             "method": frames.method,
             "num_bad_frames": frames.num_bad_frames,
         }
@@ -192,16 +194,17 @@ def _tile_cells(layout: ImageLayout, pictures: Sequence[Image.Image], top: int) 
 
 def _video_line(frames: Frames, visual: VisualInput, processor: Processor, *, is_marked: bool) -> str:
     count, _, height, width = visual.pixel_values.shape
+    rules = processor.tokens.video.within(visual.budget)
     reduced = ""
     if visual.budget.fraction < 1:
-        full = processor.tokens.video.full_count(count)
+        full = rules.full_count(count)
         reduced = f"; {visual.num_tokens:,} of {full:,} tokens stay ({visual.budget.method})"
         reduced += ", pale places are left out" if is_marked else ""
     length = f", {frames.duration_s:.1f} s" if frames.duration_s is not None else ""
     return (
         f"video of {frames.size[1]}x{frames.size[0]} pixels{length}: {count} of "
         f"{_plural(frames.num_source_frames, 'frame')}, each {width}x{height} pixels and "
-        f"{_plural(processor.tokens.video.per_frame, 'token')}{reduced}"
+        f"{_plural(rules.per_frame, 'token')}{reduced}"
     )
 
 
