@@ -162,3 +162,64 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels[:, :, 0] = np.linspace(0, 255, 60)
     Image.fromarray(pixels).save(path)
     return path
+
+
+SMALL_CLIP = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 7,
+}
+SMALL_TEXT = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 320,
+    "max_position_embeddings": 4096,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+SMALL_PINPOINTS = {"image_grid_pinpoints": [[28, 56], [56, 28], [56, 56]]}
+SMALL_FAMILIES: dict[str, dict[str, Any]] = {
+    "llava_next_video": SMALL_PINPOINTS,
+    "llava_next": SMALL_PINPOINTS | {"text_config": SMALL_TEXT | {"model_type": "mistral", "sliding_window": None}},
+    "llava_next_video2": SMALL_PINPOINTS
+    | {
+        "vision_config": SMALL_CLIP | {"model_type": "siglip_vision_model"},
+        "text_config": SMALL_TEXT | {"model_type": "qwen2"},
+        "add_time_instruction": True,
+    },
+    "video_llava": {},
+}
+"""A small model of each family: what its configuration has beside parts and placeholders."""
+
+
+@pytest.fixture(scope="session")
+def write_small_model(write_tokenizer: Callable[[Path], None]) -> Callable[..., Path]:
+    """Writes a small model of a family, with its tokenizer and processor, into a folder that it makes."""
+    from videolm.families import auto
+
+    def write(family: str, folder: Path, **changes: Any) -> Path:
+        config = {"vision_config": SMALL_CLIP, "text_config": SMALL_TEXT} | SMALL_FAMILIES[family]
+        for name, value in changes.items():
+            config[name] = config[name] | value if isinstance(value, dict) else value
+        # As the tokenizer has them; the two families have them in different orders.
+        ids = {"image_token_index": 291, "video_token_index": 290, "model_type": family}
+        squashed = {"size": {"height": 28, "width": 28}, "do_center_crop": False, "image_mean": 0.5, "image_std": 0.5}
+        pixels = squashed if family == "llava_next_video2" else {"size": {"shortest_edge": 28}}
+        parts = folder / "parts"
+        parts.mkdir(parents=True)
+        (parts / "config.json").write_text(json.dumps(config | ids))
+        (parts / "preprocessor_config.json").write_text(json.dumps({"crop_size": {"height": 28, "width": 28}} | pixels))
+        write_tokenizer(parts)
+        processor = auto.load_processor(parts)
+        auto.save_model(auto.new_model(config | ids, seed=len(family)), processor, folder / "model")
+        return folder / "model"
+
+    return write

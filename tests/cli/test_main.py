@@ -55,7 +55,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "videolm: no command: expected one of ask, chat, inspect, models, train, evaluate."),
+        ([], "videolm: no command: expected one of ask, chat, inspect, models, convert, train, evaluate."),
         (["aks"], 'videolm: no command is called "aks"'),
         (["--frames"], 'videolm: no option is called "--frames"'),
         (["ask"], "videolm ask: the following arguments are required: MEDIA... QUESTION."),

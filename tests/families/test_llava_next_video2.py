@@ -103,7 +103,7 @@ def test_values_that_cannot_make_a_model(values: dict[str, Any], message: str) -
     ("values", "message"),
     [
         ({"newline_position": "row"}, "newline_position is 'row'"),
-        ({"vision_aspect_ratio": "pad"}, "vision_aspect_ratio is 'pad'"),
+        ({"vision_aspect_ratio": "highres"}, "vision_aspect_ratio is 'highres'"),
         ({"pooling_position": "inside"}, "pooling_position is 'inside'"),
         ({"faster_token_stride": 0}, "faster_token_stride is 0"),
     ],

@@ -240,7 +240,12 @@ def test_pinpoints_in_all_their_spellings(text: Any, expected: list[list[int]]) 
         ({"mm_newline_position": "column"}, "mm_newline_position is 'column'"),
         ({"image_grid_pinpoints": "six by six"}, "image_grid_pinpoints is 'six by six'"),
         ({"image_grid_pinpoints": None}, "image_grid_pinpoints is None"),
-        ({"image_aspect_ratio": "pad"}, "vision_aspect_ratio is 'pad'"),
+        ({"image_aspect_ratio": "highres"}, "image_aspect_ratio is 'highres'"),
+        ({"image_aspect_ratio": "anyres_max_0"}, "vision_aspect_ratio is 'anyres_max_0'"),
+        ({"mm_projector_type": None}, "mm_projector_type is None"),
+        ({"mm_patch_merge_type": None}, "mm_patch_merge_type is None"),
+        ({"mm_vision_select_layer": [-2, -5]}, r"mm_vision_select_layer is \[-2, -5\]"),
+        ({"s2": True}, "s2 is True"),
     ],
 )
 def test_variants_that_are_not_offered_are_named(changes: dict[str, Any], message: str) -> None:
@@ -251,6 +256,6 @@ def test_variants_that_are_not_offered_are_named(changes: dict[str, Any], messag
 def test_pixels_of_both_kinds_of_tower() -> None:
     clip = original_preprocessor(VICUNA_7B)
     assert (clip["size"], clip["do_center_crop"], clip["image_mean"][0]) == ({"shortest_edge": 336}, True, 0.48145466)
-    siglip = original_preprocessor(QWEN_7B | {"frames_upbound": 32})
+    siglip = original_preprocessor(QWEN_7B | {"frames_upbound": 32}, of_frames=True)
     assert (siglip["size"], siglip["do_center_crop"]) == ({"height": 384, "width": 384}, False)
     assert (siglip["image_std"], siglip["num_frames"], "fps" in siglip) == ([0.5, 0.5, 0.5], 32, False)

@@ -29,6 +29,7 @@ COMMANDS = {
     "chat": "talk about the same videos and pictures over several turns",
     "inspect": "show exactly what the model sees of a video or picture",
     "models": "list the models that can be loaded",
+    "convert": "write a model in another layout of files",
     "train": "train a model (train sft CONFIG.yaml)",
     "evaluate": "score a model on a task",
 }

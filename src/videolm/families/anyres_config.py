@@ -24,7 +24,7 @@ _NEWLINES: dict[str, NewlineMode] = {
     "one_token": "one_token",
     "no_token": "none",
 }
-_ANYRES = re.compile(r"anyres(?:_max_([1-9]\d*))?")
+_ASPECT_RATIO = re.compile(r"anyres(?:_max_([1-9]\d*))?|pad|square")
 
 
 def _is_layer_choice(value: Any) -> bool:
@@ -50,11 +50,11 @@ def feature_layer(default: int) -> Key:
 
 
 def aspect_ratio(default: str) -> Key:
-    """Whether a large picture's tokens are shrunk."""
+    """Whether pictures have tiles, and whether the tokens of a large one are shrunk."""
     return Key(
         default=default,
-        accepts=lambda value: isinstance(value, str) and _ANYRES.fullmatch(value) is not None,
-        expected="anyres, or anyres_max_9 and the like",
+        accepts=lambda value: isinstance(value, str) and _ASPECT_RATIO.fullmatch(value) is not None,
+        expected="anyres, anyres_max_9 and the like, pad, or square",
     )
 
 
@@ -162,11 +162,13 @@ class AnyresConfig(FamilyConfig):
         """How many tokens a picture and a video become: the only place that the family's processor and model ask."""
         self._check_strategy()
         grid = self.vision_config.image_size // self.vision_config.patch_size
-        most = _ANYRES.fullmatch(self.vision_aspect_ratio)
+        most = _ASPECT_RATIO.fullmatch(self.vision_aspect_ratio)
+        is_tiled = self.vision_aspect_ratio.startswith("anyres")
         image = ImageTokens(
             grid=grid,
             tile_size=self.vision_config.image_size,
-            pinpoints=tuple((first, second) for first, second in self.image_grid_pinpoints),
+            # Elsewhere a picture is one tile and, as in every row of tiles, a newline.
+            pinpoints=tuple((first, second) for first, second in self.image_grid_pinpoints) if is_tiled else (),
             pinpoint_order=self.pinpoint_order,
             max_grid_tiles=int(most[1]) if most and most[1] else None,
             round_unpad=self.round_unpad,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from videolm.errors import ConfigError, ModelNotFoundError
+from videolm.errors import CheckpointError, ConfigError, ModelNotFoundError
 from videolm.families.base import Family, FamilyConfig, FamilyModel, read_dtype
 from videolm.families.hub import resolve
 from videolm.families.initialise import without_values
@@ -21,6 +22,7 @@ from videolm.families.original_configs import from_original
 from videolm.families.processors import build_processor, read_sampling
 from videolm.families.video_llava import VideoLlavaForConditionalGeneration
 from videolm.processing.processor import Processor
+from videolm.weights.files import open_weights
 from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, staged_folder
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "load_config",
     "load_model",
     "load_processor",
+    "model_class_for",
     "new_model",
     "resolve",
     "save_model",
@@ -51,13 +54,13 @@ Progress = Callable[[int, int | None], None]
 def load_config(folder: str | Path) -> FamilyConfig:
     """The configuration of the model in a local folder."""
     values = _read_config(Path(folder))
-    return _class_for(values, str(folder)).family.config_class.from_dict(values)
+    return model_class_for(values, str(folder)).family.config_class.from_dict(values)
 
 
 def family_of(folder: str | Path) -> Family:
     """The family of the model in a local folder; its ``sampling`` is what the folder's files say, if they do."""
     folder = Path(folder)
-    family = _class_for(_read_config(folder), str(folder)).family
+    family = model_class_for(_read_config(folder), str(folder)).family
     return replace(family, sampling=read_sampling(folder, family))
 
 
@@ -69,7 +72,7 @@ def load_model(
     progress: Progress | None = None,
 ) -> FamilyModel:
     """The model in a local folder, ready to answer; ``dtype`` None or ``auto`` keeps that of its files."""
-    model_class = _class_for(_read_config(Path(folder)), str(folder))
+    model_class = model_class_for(_read_config(Path(folder)), str(folder))
     return model_class.from_pretrained(folder, dtype=dtype, device=device, progress=progress)
 
 
@@ -77,7 +80,7 @@ def load_processor(folder: str | Path) -> Processor:
     """The processor of the model in a local folder."""
     folder = Path(folder)
     values = _read_config(folder)
-    family = _class_for(values, str(folder)).family
+    family = model_class_for(values, str(folder)).family
     return build_processor(folder, family, family.config_class.from_dict(values))
 
 
@@ -90,7 +93,7 @@ def new_model(
 ) -> FamilyModel:
     """A model with random parameters, the same for the same seed."""
     values = config.to_dict() if isinstance(config, FamilyConfig) else dict(config)
-    model_class = _class_for(values, "the configuration")
+    model_class = model_class_for(values, "the configuration")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class(values)
@@ -121,9 +124,12 @@ def describe_folder(folder: str | Path) -> dict[str, Any]:
     """What a local folder holds: ``family``, ``num_parameters``, ``bytes`` of weights, whether they are ``present``."""
     folder = Path(folder)
     values = _read_config(folder)
-    model_class = _class_for(values, str(folder))
+    model_class = model_class_for(values, str(folder))
+    config = model_class.family.config_class.from_dict(values)
+    with contextlib.suppress(CheckpointError):  # Missing weights are part of the description.
+        config = config.fitted_to(open_weights(folder))
     with without_values():
-        model = model_class(values)
+        model = model_class(config)
     weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
     return {
         "family": model_class.family.model_type,
@@ -142,7 +148,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return from_original(read_json(folder / "config.json"))
 
 
-def _class_for(values: Mapping[str, Any], where: str) -> type[FamilyModel]:
+def model_class_for(values: Mapping[str, Any], where: str) -> type[FamilyModel]:
+    """The class for a configuration in the form of this library; ``where`` it is from is for messages."""
     model_type = values.get("model_type")
     if model_type not in _BY_TYPE:
         raise ConfigError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 
-from videolm.errors import ArgumentError, CheckpointError, ConfigError
+from videolm.errors import ArgumentError, ConfigError
 from videolm.families.json_config import JsonConfig
 from videolm.families.not_offered import REFUSED_OPTIONS, refused_option
 from videolm.media.sampling import FrameSampling
@@ -18,7 +18,7 @@ from videolm.visual_tokens import VisualTokens
 from videolm.weights.files import WeightFiles
 from videolm.weights.keymap import KeyLayout
 
-__all__ = ["Family", "FamilyConfig", "check_keys", "read_config", "read_dtype"]
+__all__ = ["Family", "FamilyConfig", "Port", "check_keys", "read_config", "read_dtype"]
 
 
 class FamilyConfig(JsonConfig):
@@ -47,6 +47,17 @@ class FamilyConfig(JsonConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Port:
+    """What another library's class of the same model can do."""
+
+    takes: Mapping[str, tuple[Any, ...]]
+    """By the name of a key, with a dot where it is in a part: the values that it knows; where it has no such key, the
+    one that it behaves as. The first stands for all others."""
+    placeholders: tuple[str, ...] = ("image_token_index", "video_token_index")
+    """Whose ids it looks up in the table of embeddings."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """Everything that is particular to one family of models, as data."""
 
@@ -60,31 +71,24 @@ class Family:
     """How its checkpoints may name their tensors, in the order to try."""
     save_layouts: Mapping[str, KeyLayout]
     """Names for writing; the first is the default."""
+    port: Port | None = None
+    """Of transformers, which the layouts ``hf`` and ``hf5`` are for; None where it has no such class."""
     sampling: FrameSampling
     """How frames are chosen where the checkpoint's files do not say."""
     image_token: str
     video_token: str
     chat_templates: Mapping[str, str]
-    """For folders without one: ``chatml`` where the tokenizer knows its markers, else by the decoder's model_type."""
+    """For folders without one: ``chatml`` or ``llama_3`` where the tokenizer knows their markers, else by the decoder's
+    model_type."""
 
-    def save_layout(self, name: str | None, parameters: Collection[str] = ()) -> KeyLayout:
-        """The layout to write that has this name; None: the first that holds all of the parameters."""
-        if name is None:
-            return next(layout for layout in self.save_layouts.values() if not layout.left_out(parameters))
+    def save_layout(self, name: str) -> KeyLayout:
+        """The layout to write that has this name."""
         if name not in self.save_layouts:
             raise ArgumentError(
                 f"layout is {name!r}: {self.model_type} can be written as {', '.join(self.save_layouts)}. "
                 "Choose one of these."
             )
-        layout = self.save_layouts[name]
-        lost = layout.left_out(parameters)
-        if lost:
-            able = [name for name, other in self.save_layouts.items() if not other.left_out(parameters)]
-            raise CheckpointError(
-                f"The layout {name} cannot hold {len(lost)} tensors of this model ({', '.join(lost[:2])}, …): readers "
-                f"of such files would leave them out. Save as {' or '.join(able)}."
-            )
-        return layout
+        return self.save_layouts[name]
 
 
 def read_config(family: Family, config: JsonConfig | Mapping[str, Any], wanted_by: str) -> FamilyConfig:

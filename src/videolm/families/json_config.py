@@ -25,6 +25,8 @@ class Key:
     accepts: Callable[[Any], bool]
     expected: str
     """What follows "expected" in the message about a wrong value."""
+    has_meaning: bool = True
+    """Whether anything here depends on it."""
 
 
 def whole(default: int, *, minimum: int = 1) -> Key:
@@ -66,7 +68,7 @@ def optional(key: Key) -> Key:
 
 def anything(default: Any = None) -> Key:
     """A key that is kept and has no meaning here."""
-    return Key(default=default, accepts=lambda value: True, expected="anything")
+    return Key(default=default, accepts=lambda value: True, expected="anything", has_meaning=False)
 
 
 class JsonConfig:

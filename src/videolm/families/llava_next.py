@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from videolm.families.anyres_config import AnyresConfig
 from videolm.families.base import Family, FamilyModel
+from videolm.families.declaration import Port
 from videolm.families.json_config import Key, optional, whole
 from videolm.families.layouts import LLAVA_SAVE_LAYOUTS, LLAVA_TOWER_LAYOUTS
 from videolm.families.prompts import CHATML_TEMPLATE, MISTRAL_TEMPLATE, VICUNA_TEMPLATE
@@ -32,6 +33,10 @@ FAMILY = Family(
     processor_class="LlavaNextProcessor",
     layouts=LLAVA_TOWER_LAYOUTS,
     save_layouts=LLAVA_SAVE_LAYOUTS,
+    port=Port(
+        takes={"round_unpad": (True,), "vision_aspect_ratio": ("anyres",), "rope_policy": ("fixed",)},
+        placeholders=("image_token_index",),
+    ),
     # Most of these checkpoints know 4096 positions. The authors took 32 frames, which takes stretched positions.
     sampling=FrameSampling(rule="linspace", num_frames=16),
     image_token="<image>",

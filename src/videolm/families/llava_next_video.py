@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from videolm.families.anyres_config import AnyresConfig
 from videolm.families.base import Family, FamilyModel
+from videolm.families.declaration import Port
 from videolm.families.json_config import Key, anything
 from videolm.families.layouts import LLAVA_SAVE_LAYOUTS, LLAVA_TOWER_LAYOUTS
 from videolm.families.prompts import CHATML_TEMPLATE, MISTRAL_TEMPLATE, VICUNA_TEMPLATE
@@ -34,6 +35,16 @@ FAMILY = Family(
     processor_class="LlavaNextVideoProcessor",
     layouts=LLAVA_TOWER_LAYOUTS,
     save_layouts=LLAVA_SAVE_LAYOUTS,
+    port=Port(
+        takes={
+            "round_unpad": (True,),
+            "vision_aspect_ratio": ("anyres",),
+            "spatial_pool_mode": ("average", "max", "conv"),
+            "pooling_position": ("before",),
+            "newline_position": ("no_token",),
+            "rope_policy": ("fixed",),
+        }
+    ),
     # The checkpoints were trained on 32 frames; the original code takes them from the first to the last.
     sampling=FrameSampling(rule="linspace", num_frames=32),
     image_token="<image>",

@@ -5,68 +5,23 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from videolm.errors import ConfigError
 from videolm.families.json_config import JsonConfig
+from videolm.families.original_towers import TOWERS, Tower
 from videolm.families.part_configs import CLIPVisionConfig, LlamaConfig, MistralConfig, Qwen2Config, SiglipVisionConfig
 
-__all__ = ["from_original", "is_original", "original_preprocessor"]
+__all__ = ["DECODERS", "from_original", "is_original", "original_preprocessor"]
 
-_DECODERS: dict[str, type[JsonConfig]] = {
+DECODERS: dict[str, type[JsonConfig]] = {
     "llava_llama": LlamaConfig,
     "llava": LlamaConfig,
     "llava_mistral": MistralConfig,
     "llava_qwen": Qwen2Config,
 }
 """Also the ``model_type`` values that mark a file of the original code, if it names a tower too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tower:
-    """A tower that original files name, and how its pixels are made."""
-
-    config: Mapping[str, Any]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    is_squashed: bool
-    """Frames are made square without regard to their shape, in place of being cropped."""
-
-
-_CLIP_LARGE = {
-    "model_type": CLIPVisionConfig.model_type,
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "projection_dim": 768,
-    "patch_size": 14,
-}
-_SIGLIP_SO400M = {
-    "model_type": SiglipVisionConfig.model_type,
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    # Of 27: the original code deletes the last one.
-    "num_hidden_layers": 26,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-    "image_size": 384,
-    "vision_use_head": False,
-}
-_CLIP_STATISTICS = {
-    "mean": (0.48145466, 0.4578275, 0.40821073),
-    "std": (0.26862954, 0.26130258, 0.27577711),
-    "is_squashed": False,
-}
-_SIGLIP_STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "is_squashed": True}
-_TOWERS: dict[str, _Tower] = {
-    "clip-vit-large-patch14-336": _Tower(config=_CLIP_LARGE | {"image_size": 336}, **_CLIP_STATISTICS),  # type: ignore[arg-type]
-    "clip-vit-large-patch14": _Tower(config=_CLIP_LARGE | {"image_size": 224}, **_CLIP_STATISTICS),  # type: ignore[arg-type]
-    "siglip-so400m-patch14-384": _Tower(config=_SIGLIP_SO400M, **_SIGLIP_STATISTICS),  # type: ignore[arg-type]
-}
-"""By the last part of the name: files hold hub names and paths of other machines."""
 
 _VIDEO_KEYS = ("mm_resampler_type", "mm_spatial_pool_mode", "mm_spatial_pool_stride")
 _NEWLINES = ("grid", "frame", "one_token", "no_token")
@@ -76,7 +31,7 @@ _TILES = re.compile(r"\((\d+)x(\d+)\)")
 def is_original(values: Mapping[str, Any]) -> bool:
     """Whether these are the keys of the original code: decoder keys at the top, ``mm_`` keys for the rest."""
     names = (values.get("mm_vision_tower"), values.get("mm_video_tower"))
-    return values.get("model_type") in _DECODERS and any(isinstance(name, str) for name in names)
+    return values.get("model_type") in DECODERS and any(isinstance(name, str) for name in names)
 
 
 def from_original(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +53,7 @@ def from_original(values: Mapping[str, Any]) -> dict[str, Any]:
         # The original code reads a pair as (width, height), and cuts lengths off without rounding them first.
         "pinpoint_order": "width_height",
         "round_unpad": False,
-        "vision_aspect_ratio": values.get("image_aspect_ratio", "anyres"),
+        "vision_aspect_ratio": _aspect_ratio(values),
         "rope_policy": _rope_policy(values),
         **_feature_choice(values, vision["model_type"]),
         **_pooling(values),
@@ -120,13 +75,17 @@ def _with_two_towers(values: Mapping[str, Any]) -> dict[str, Any]:
         "tie_word_embeddings": bool(values.get("tie_word_embeddings", False)),
         "dtype": values.get("torch_dtype", values.get("dtype")),
         "projector_hidden_act": "gelu",
-        **_feature_choice(values, str(vision["model_type"])),
+        **_feature_choice(values, CLIPVisionConfig.model_type),
         **_token_ids(values),
     }
 
 
-def original_preprocessor(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings for pictures and frames that a folder of the original code implies, as a processor file has them."""
+def original_preprocessor(values: Mapping[str, Any], *, of_frames: bool = False) -> dict[str, Any]:
+    """The settings for pictures that a folder of the original code implies, as a processor file has them.
+
+    Args:
+        of_frames: Those for the frames of videos, which are never padded or tiled.
+    """
     tower = _tower(values)
     side = _vision_config(values, tower)["image_size"]
     square = {"height": side, "width": side}
@@ -138,12 +97,35 @@ def original_preprocessor(values: Mapping[str, Any]) -> dict[str, Any]:
         "image_mean": list(tower.mean),
         "image_std": list(tower.std),
     }
+    return settings | (_sampling(values) if of_frames else _picture_shape(values, side, tower))
+
+
+def _sampling(values: Mapping[str, Any]) -> dict[str, Any]:
+    """How many frames are taken: evenly, or at most so many of those a second apart."""
     most_frames = values.get("frames_upbound") or 0
-    if most_frames > 0:
-        settings["num_frames"] = most_frames
-    if not values.get("force_sample", True):
-        settings["fps"] = 1.0
-    return settings
+    settings: dict[str, Any] = {"num_frames": most_frames} if most_frames > 0 else {}
+    return settings if values.get("force_sample", True) else settings | {"fps": 1.0}
+
+
+def _picture_shape(values: Mapping[str, Any], side: int, tower: Tower) -> dict[str, Any]:
+    """How pictures that are no squares are treated."""
+    if values.get("image_aspect_ratio") == "pad":
+        color = [int(channel * 255) for channel in tower.mean]
+        return {"pad_to_square": True, "pad_color": color, "image_grid_pinpoints": []}
+    if isinstance(values.get("mm_video_tower"), str) or _aspect_ratio(values) == "square":
+        return {"image_grid_pinpoints": []}
+    # Processor files have (height, width).
+    return {"image_grid_pinpoints": [[high, wide] for wide, high in _pinpoints(values, side)]}
+
+
+def _aspect_ratio(values: Mapping[str, Any]) -> str:
+    """A file that says nothing has tiles if it says which."""
+    named = values.get("image_aspect_ratio")
+    if named is None:
+        return "anyres" if values.get("image_grid_pinpoints") else "square"
+    if named not in ("pad", "square") and not str(named).startswith("anyres"):
+        raise _wrong("image_aspect_ratio", named, "anyres, anyres_max_9 and the like, pad, or square")
+    return str(named)
 
 
 def _family_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,31 +147,35 @@ def _refuse_unknown_parts(values: Mapping[str, Any]) -> None:
         "mm_projector_type": ("mlp2x_gelu",),
         "mm_resampler_type": (None, "spatial_pool"),
         "mm_use_im_start_end": (False, None),
-        "mm_patch_merge_type": ("spatial_unpad",),
+        "s2": (False, None),
     }
-    for key, allowed in known.items():
-        if key in values and values[key] not in allowed:
-            raise _wrong(key, values[key], " or ".join(repr(choice) for choice in allowed))
-
-
-def _tower(values: Mapping[str, Any]) -> _Tower:
     if isinstance(values.get("mm_video_tower"), str):
-        return _TOWERS["clip-vit-large-patch14"]  # Both towers have its shape.
+        known["image_aspect_ratio"] = (None, "square", "pad")
+    else:
+        known["mm_patch_merge_type"] = ("spatial_unpad",)
+    for key, allowed in known.items():
+        if values.get(key) not in allowed:
+            raise _wrong(key, values.get(key), " or ".join(repr(choice) for choice in allowed))
+
+
+def _tower(values: Mapping[str, Any]) -> Tower:
+    if isinstance(values.get("mm_video_tower"), str):
+        return TOWERS["clip-vit-large-patch14"]  # Both towers have its shape.
     name = PurePosixPath(values["mm_vision_tower"]).name
-    if name in _TOWERS:
-        return _TOWERS[name]
+    if name in TOWERS:
+        return TOWERS[name]
     described = values.get("vision_config") or {}
-    for tower in _TOWERS.values():
+    for tower in TOWERS.values():
         if described.get("model_type") == tower.config["model_type"]:
             return tower
     raise _wrong(
         "mm_vision_tower",
         values["mm_vision_tower"],
-        f"{', '.join(_TOWERS)}, or any tower with a vision_config that says what it is",
+        f"{', '.join(TOWERS)}, or any tower with a vision_config that says what it is",
     )
 
 
-def _vision_config(values: Mapping[str, Any], tower: _Tower) -> dict[str, Any]:
+def _vision_config(values: Mapping[str, Any], tower: Tower) -> dict[str, Any]:
     """The named tower; a ``vision_config`` in the file overrides it, and counts the layers that are kept."""
     own = values.get("vision_config") or {}
     model_type = own.get("model_type", tower.config["model_type"])
@@ -198,7 +184,7 @@ def _vision_config(values: Mapping[str, Any], tower: _Tower) -> dict[str, Any]:
 
 
 def _text_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    part = _DECODERS[values["model_type"]]
+    part = DECODERS[values["model_type"]]
     kept = {key: values[key] for key in (*part.keys, "rope_theta", "rope_scaling") if key in values}
     if part is Qwen2Config:
         kept.pop("rope_scaling", None)  # The class of the original code sets it to nothing, whatever the file says.
@@ -219,8 +205,11 @@ def _feature_choice(values: Mapping[str, Any], vision_type: str) -> dict[str, An
     strategies = {"patch": "default", "cls_patch": "full"}
     if selected not in strategies:
         raise _wrong("mm_vision_select_feature", selected, " or ".join(strategies))
+    layer = values.get("mm_vision_select_layer", -2)
+    if not isinstance(layer, int):
+        raise _wrong("mm_vision_select_layer", layer, "a whole number such as -2")
     return {
-        "vision_feature_layer": values.get("mm_vision_select_layer", -2),
+        "vision_feature_layer": layer,
         "vision_feature_select_strategy": strategies[selected],
     }
 
@@ -257,6 +246,8 @@ def _token_ids(values: Mapping[str, Any]) -> dict[str, int]:
 def _pinpoints(values: Mapping[str, Any], side: int) -> list[list[int]]:
     """A list, its text in Python's spelling, or a range of tile counts such as ``(1x1),...,(6x6)``."""
     found = values.get("image_grid_pinpoints")
+    if not found and not _aspect_ratio(values).startswith("anyres"):
+        return []
     if isinstance(found, str) and (counts := _TILES.findall(found)):
         rows, columns = (range(int(first), int(last) + 1) for first, last in zip(counts[0], counts[-1], strict=True))
         return [[row * side, column * side] for row in rows for column in columns]

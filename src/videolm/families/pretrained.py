@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
@@ -15,12 +16,15 @@ from videolm.families.declaration import Family, FamilyConfig, check_keys, read_
 from videolm.families.generation_config import GenerationConfig
 from videolm.families.hub import HubOptions, resolve
 from videolm.families.initialise import initialise, without_values
-from videolm.families.json_config import read_json
+from videolm.families.json_config import read_json, write_json
 from videolm.families.placement import check_attention, check_move, dtype_for, flash_attention, read_device
+from videolm.families.written_forms import written_form
 from videolm.models.video_lm import VideoLM
 from videolm.weights.files import WeightFiles, open_weights
 from videolm.weights.loading import load_weights
-from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, save_weights, staged_folder
+from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, save_weights, staged_folder, without_ties
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["PretrainedModel"]
 
@@ -151,33 +155,41 @@ class PretrainedModel(VideoLM):
         folder: str | Path,
         *,
         layout: str | None = None,
+        drop: bool = False,
         dtype: torch.dtype | None = None,
         max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
     ) -> None:
         """Write configuration and weights, all of them or nothing.
 
         Args:
-            layout: ``hf`` is read by every transformers release; see ``Family.save_layouts``. None: the first of these
-                that holds all of the model, which is ``hf`` for nearly all.
+            layout: ``hf`` is read by every transformers release, ``hf5`` by its fifth, ``original`` by the original
+                code. None: as ``hf`` if that holds all tensors, which it does for nearly all, and with every setting,
+                though some of them only this library reads.
+            drop: Leave out what the layout cannot hold, in place of an error that names it.
             dtype: Of the weights in the files; None: as they are.
         """
         with staged_folder(folder) as stage:
-            self.write_files(stage, layout=layout, dtype=dtype, max_shard_size=max_shard_size)
+            self.write_files(stage, layout=layout, drop=drop, dtype=dtype, max_shard_size=max_shard_size)
 
     def write_files(
         self,
         folder: Path,
         *,
         layout: str | None = None,
+        drop: bool = False,
         dtype: torch.dtype | None = None,
         max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
     ) -> None:
         """``save_pretrained`` into a folder that is still being put together."""
-        key_layout = self.family.save_layout(layout, self.state_dict())
+        state = self.state_dict()
         config = self.family.config_class.from_dict(self.config.to_dict())
         config.dtype = dtype or self.dtype
         config.architectures = [self.family.architecture]
-        config.save_pretrained(folder)
+        form = written_form(self.family, config, layout, state, drop=drop)
+        for convention in form.changed:
+            _LOG.warning("readers of the layout %s change %s", layout, convention)
+        write_json(folder / "config.json", form.config)
         if self.generation_config:
             self.generation_config.save_pretrained(folder)
-        save_weights(folder, self.state_dict(), key_layout, dtype=dtype, max_shard_size=max_shard_size)
+        tensors = form.tensors(WeightFiles.from_state_dict(without_ties(state)))
+        save_weights(folder, tensors, form.key_layout, dtype=dtype, max_shard_size=max_shard_size)

@@ -21,11 +21,16 @@ __all__ = [
     "build_processor",
     "chat_template_of",
     "check_keys",
+    "family_template",
     "image_settings",
     "model_keys",
     "read_sampling",
+    "sampling_in",
     "video_settings",
 ]
+
+_PROMPT_MARKERS = {"chatml": "<|im_start|>", "llama_3": "<|start_header_id|>"}
+"""Tokens of tokenizers that were trained for one format of prompts."""
 
 
 def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Processor:
@@ -56,15 +61,20 @@ def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Proce
 def read_sampling(folder: Path, family: Family) -> FrameSampling:
     """How frames are chosen: as the video processor's ``num_frames`` or ``fps`` says, else as the family does."""
     settings = video_settings(folder, _read(folder, "processor_config.json"))
-    num_frames, fps = settings.get("num_frames"), settings.get("fps")
     try:
-        if fps is not None:
-            bound = num_frames if num_frames is not None else family.sampling.num_frames
-            return FrameSampling(rule="fps", fps=fps, num_frames=bound)
-        if num_frames is not None:
-            return FrameSampling(rule=family.sampling.rule, num_frames=num_frames)
+        return sampling_in(settings, family)
     except ArgumentError as error:
         raise ConfigError(f"The video processor's settings in {folder} cannot be used: {error}") from error
+
+
+def sampling_in(settings: Mapping[str, Any], family: Family) -> FrameSampling:
+    """How frames are chosen as the settings of a video processor say, else as the family does."""
+    num_frames, fps = settings.get("num_frames"), settings.get("fps")
+    if fps is not None:
+        bound = num_frames if num_frames is not None else family.sampling.num_frames
+        return FrameSampling(rule="fps", fps=fps, num_frames=bound)
+    if num_frames is not None:
+        return FrameSampling(rule=family.sampling.rule, num_frames=num_frames)
     return family.sampling
 
 
@@ -77,7 +87,7 @@ def image_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
     nested = whole.get("image_processor")
     if isinstance(nested, dict):
         return nested
-    return _required(folder, ("preprocessor_config.json",))
+    return _required(folder, ("preprocessor_config.json",), of_frames=False)
 
 
 def video_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,16 +96,16 @@ def video_settings(folder: Path, whole: Mapping[str, Any]) -> dict[str, Any]:
     nested = whole.get("video_processor")
     if not isinstance(nested, dict) and not any((folder / name).is_file() for name in files):
         nested = whole.get("image_processor")
-    return nested if isinstance(nested, dict) else _required(folder, files)
+    return nested if isinstance(nested, dict) else _required(folder, files, of_frames=True)
 
 
-def _required(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+def _required(folder: Path, names: tuple[str, ...], *, of_frames: bool) -> dict[str, Any]:
     for name in names:
         if (folder / name).is_file():
             return read_json(folder / name)
     config = _read(folder, "config.json")
     if is_original(config):  # Folders of the original code have no such file: the tower's name says it all.
-        return original_preprocessor(config)
+        return original_preprocessor(config, of_frames=of_frames)
     raise ModelNotFoundError(
         f"{folder} has no {' and no '.join(names)}: it says how pictures and frames are resized and normalised. "
         "Copy it from where the model came from."
@@ -150,18 +160,28 @@ def check_keys(said: Mapping[str, Any], known: Mapping[str, Any], where: str) ->
 
 def chat_template_of(folder: Path, family: Family, config: FamilyConfig, tokenizer: Tokenizer) -> ChatTemplate:
     """The template of the folder, or that of its family."""
-    found = ChatTemplate.from_folder(folder, tokenizer.special_tokens)
+    # What the tokenizer of an original folder brings is for conversations without media.
+    is_only_text = is_original(_read(folder, "config.json")) and not (folder / "chat_template.jinja").is_file()
+    found = None if is_only_text else ChatTemplate.from_folder(folder, tokenizer.special_tokens)
     if found is not None:
         return found
-    decoder_type = getattr(config, "text_config").model_type  # noqa: B009 - families declare it, the base does not
-    is_chatml = tokenizer.token_to_id("<|im_start|>") is not None
-    name = "chatml" if is_chatml and "chatml" in family.chat_templates else decoder_type
-    if name not in family.chat_templates:
+    source = family_template(family, config, tokenizer)
+    if source is None:
+        decoder_type = getattr(config, "text_config").model_type  # noqa: B009
         raise ConfigError(
             f"{folder} has no chat template, and none is known for a {decoder_type} decoder of {family.model_type}. "
             "Put the model's chat_template.jinja into the folder."
         )
-    return ChatTemplate(family.chat_templates[name], special_tokens=tokenizer.special_tokens)
+    return ChatTemplate(source, special_tokens=tokenizer.special_tokens)
+
+
+def family_template(family: Family, config: FamilyConfig, tokenizer: Tokenizer) -> str | None:
+    """The template that a family's model of this kind was trained with, where it is known."""
+    for name, marker in _PROMPT_MARKERS.items():
+        if name in family.chat_templates and tokenizer.token_to_id(marker) is not None:
+            return family.chat_templates[name]
+    decoder_type = getattr(config, "text_config").model_type  # noqa: B009 - families declare it, the base does not
+    return family.chat_templates.get(decoder_type)
 
 
 def _others(settings: Mapping[str, Any], pixels: PixelSettings) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Self
 
 from videolm.families.anyres_config import feature_layer
 from videolm.families.base import Family, FamilyConfig, FamilyModel
+from videolm.families.declaration import Port
 from videolm.families.json_config import JsonConfig, Key, anything, flag, whole, word
 from videolm.families.layouts import TWO_TOWER_LAYOUTS, TWO_TOWER_SAVE_LAYOUTS
-from videolm.families.original_configs import from_original
+from videolm.families.original_configs import from_original, is_original
 from videolm.families.part_configs import CLIPVisionConfig, LlamaConfig, part_config
 from videolm.families.part_settings import decoder_settings, vision_settings
 from videolm.families.prompts import VICUNA_HUMAN_TEMPLATE
@@ -82,26 +83,34 @@ class VideoLlavaConfig(FamilyConfig):
         if self.image_token_index == self.video_token_index:
             raise self.wrong("video_token_index", self.video_token_index, "another id than image_token_index")
         self._check_time(self.vision_config)
+        self._time_is_assumed = False
         self._names_activation = "hidden_act" in vision_config if isinstance(vision_config, Mapping) else False
         if self.temporal_frames is not None and not self._names_activation and isinstance(vision_config, Mapping):
             self.vision_config.hidden_act = "gelu"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that belongs into the file."""
-        return {name: value for name, value in super().to_dict().items() if name != "_names_activation"}
+        return {name: value for name, value in super().to_dict().items() if not name.startswith("_")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """From what a file holds, in the form of this library or of the original code."""
-        return super().from_dict(from_original(values))
+        config = super().from_dict(from_original(values))
+        if is_original(values):
+            own = values.get("vision_config") or {}
+            config._time_is_assumed = own.get("add_time_attn") is None
+            config._names_activation = own.get("hidden_act") is not None
+        return config
 
     def fitted_to(self, files: WeightFiles) -> Self:
-        """With attention over time where the file leaves that to the weights and they have it."""
+        """With attention over time, or without, where the file leaves that to the weights."""
         tables = [name for name in files if name.endswith(".temporal_embedding")]
-        if not tables or getattr(self.vision_config, "add_time_attn", None) is not None:
+        said = None if self._time_is_assumed else getattr(self.vision_config, "add_time_attn", None)
+        if said is not None or bool(tables) == (self.temporal_frames is not None):
             return self
+        time = {"add_time_attn": True, "num_frames": files.shape(tables[0])[1]} if tables else {"add_time_attn": False}
         values = self.to_dict()
-        values["vision_config"] |= {"add_time_attn": True, "num_frames": files.shape(tables[0])[1]}
+        values["vision_config"] |= time
         if not self._names_activation:
             del values["vision_config"]["hidden_act"]
         return type(self).from_dict(values)
@@ -157,6 +166,7 @@ FAMILY = Family(
     processor_class="VideoLlavaProcessor",
     layouts=TWO_TOWER_LAYOUTS,
     save_layouts=TWO_TOWER_SAVE_LAYOUTS,
+    port=Port(takes={"vision_config.add_time_attn": (False,), "rope_policy": ("fixed",)}),
     sampling=FrameSampling(rule="linspace", num_frames=NUM_FRAMES),
     image_token="<image>",
     video_token="<video>",

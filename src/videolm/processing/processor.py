@@ -155,7 +155,10 @@ class Processor(TextProcessor):
         self.tokenizer.save(folder)
         (folder / "chat_template.jinja").write_text(self.chat_template.source, encoding="utf-8")
         image = self.tokens.image
-        pinpoints = {"image_grid_pinpoints": [list(pair) for pair in image.pinpoints]} if image.pinpoints else {}
+        # Every reader of this file takes a pair as (height, width).
+        step = 1 if image.pinpoint_order == "height_width" else -1
+        listed = {"image_grid_pinpoints": [list(pair[::step]) for pair in image.pinpoints]}
+        pinpoints = listed if image.pinpoints or image.newline else {}
         files = {
             "preprocessor_config.json": self.image_pixels.to_preprocessor()
             | pinpoints

@@ -14,20 +14,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from videolm.errors import ArgumentError, CheckpointError, ModelNotFoundError
+from videolm.weights.writing import DTYPES
 
-__all__ = ["WeightFiles", "open_weights"]
+__all__ = ["TensorSource", "WeightFiles", "open_weights", "read_torch_file"]
 
 _SINGLE_NAMES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SHARD_NAME = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 
 
-class _Shard(Protocol):
-    """One open file."""
+class TensorSource(Protocol):
+    """Named tensors that are read one at a time, such as one open file."""
 
     def keys(self) -> list[str]: ...
 
     def shape(self, key: str) -> tuple[int, ...]: ...
+
+    def dtype(self, key: str) -> torch.dtype: ...
 
     def read(self, key: str) -> Tensor: ...
 
@@ -35,7 +38,7 @@ class _Shard(Protocol):
 class WeightFiles:
     """The tensors of one checkpoint, by the names in its files; nothing is read before it is asked for."""
 
-    def __init__(self, folder: Path, shards: Mapping[str, _Shard], location: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, shards: Mapping[str, TensorSource], location: Mapping[str, str]) -> None:
         self.folder = folder
         self._shards = shards
         self._location = location
@@ -45,7 +48,12 @@ class WeightFiles:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], name: str = "state dict") -> WeightFiles:
         """Tensors that are already in memory, under the same face."""
-        return cls(Path(name), {name: _TensorShard(state)}, dict.fromkeys(state, name))
+        return cls.over(Path(name), _TensorShard(state))
+
+    @classmethod
+    def over(cls, folder: Path, source: TensorSource) -> WeightFiles:
+        """All tensors of one source, under the same face."""
+        return cls(folder, {"": source}, dict.fromkeys(source.keys(), ""))
 
     def __contains__(self, key: object) -> bool:
         return key in self._location
@@ -59,6 +67,14 @@ class WeightFiles:
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
         return self._shard(key).shape(self._stored.get(key, key))
+
+    def keys(self) -> list[str]:
+        """All names."""
+        return list(self._location)
+
+    def dtype(self, key: str) -> torch.dtype:
+        """The dtype of a tensor in the file, without reading it."""
+        return self._shard(key).dtype(self._stored.get(key, key))
 
     def read(self, key: str) -> Tensor:
         """The tensor on the CPU in the dtype of the file, possibly a view of the mapped file: copy it to keep it."""
@@ -83,11 +99,15 @@ class WeightFiles:
                     "Narrow the patterns."
                 )
             names[name] = stored
+        return self.named(names)
+
+    def named(self, names: Mapping[str, str]) -> WeightFiles:
+        """Some of the tensors by other names: ``names`` says which one of these each new name stands for."""
         files = WeightFiles(self.folder, self._shards, {name: self._location[old] for name, old in names.items()})
         files._stored = {name: self._stored.get(old, old) for name, old in names.items()}
         return files
 
-    def _shard(self, key: str) -> _Shard:
+    def _shard(self, key: str) -> TensorSource:
         return self._shards[self._location[key]]
 
 
@@ -159,7 +179,7 @@ def _read_index(path: Path) -> dict[str, str]:
     return dict(entries)
 
 
-def _open_shard(path: Path) -> _Shard:
+def _open_shard(path: Path) -> TensorSource:
     return _SafetensorsShard(path) if path.suffix == ".safetensors" else _TorchShard(path)
 
 
@@ -176,6 +196,9 @@ class _SafetensorsShard:
     def shape(self, key: str) -> tuple[int, ...]:
         return tuple(self._file.get_slice(key).get_shape())
 
+    def dtype(self, key: str) -> torch.dtype:
+        return DTYPES[self._file.get_slice(key).get_dtype()]
+
     def read(self, key: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(key)
         return tensor
@@ -191,21 +214,29 @@ class _TensorShard:
     def shape(self, key: str) -> tuple[int, ...]:
         return tuple(self._tensors[key].shape)
 
+    def dtype(self, key: str) -> torch.dtype:
+        return self._tensors[key].dtype
+
     def read(self, key: str) -> Tensor:
         return self._tensors[key]
 
 
 class _TorchShard(_TensorShard):
     def __init__(self, path: Path) -> None:
-        try:
-            super().__init__(_load_torch_file(path))
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(
-                f"{path} holds more than tensors, so reading it could run code: expected a plain state dict. "
-                "Convert it to safetensors where it was made."
-            ) from error
-        except (RuntimeError, OSError, EOFError, ValueError) as error:
-            raise _damaged(path, error) from error
+        super().__init__(read_torch_file(path))
+
+
+def read_torch_file(path: Path) -> dict[str, Tensor]:
+    """The tensors in a ``.bin`` file, mapped where its form allows that; nothing in it is ever run."""
+    try:
+        return _load_torch_file(path)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, so reading it could run code: expected a plain state dict. "
+            "Convert it to safetensors where it was made."
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise _damaged(path, error) from error
 
 
 def _load_torch_file(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from videolm.errors import CheckpointError
 from videolm.weights.files import WeightFiles
 from videolm.weights.keymap import KeyLayout, detect_layout
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "match_weights"]
 
 Progress = Callable[[int, int | None], None]
 
@@ -47,9 +47,8 @@ def load_weights(
     Returns:
         The layout of the files.
     """
-    layout = detect_layout(files, layouts)
+    layout, sources = match_weights(module, files, layouts)
     slots = _slots(module)
-    sources = _match(slots, files, layout)
     for done, slot in enumerate(slots):
         tensor = files.read(sources[slot.names[0]])
         wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
@@ -57,6 +56,17 @@ def load_weights(
         if progress is not None:
             progress(done + 1, len(slots))
     return layout
+
+
+def match_weights(
+    module: nn.Module, files: WeightFiles, layouts: Sequence[KeyLayout]
+) -> tuple[KeyLayout, dict[str, str]]:
+    """The layout of the files, and for each parameter of the module the name that it has there; nothing is read.
+
+    Of parameters that share a tensor the first stands for all.
+    """
+    layout = detect_layout(files, layouts)
+    return layout, _match(_slots(module), files, layout)
 
 
 def _slots(module: nn.Module) -> list[_Slot]:
@@ -84,7 +94,7 @@ def _match(slots: Sequence[_Slot], files: WeightFiles, layout: KeyLayout) -> dic
     missing = [layout.to_file(slot.names[0]) for slot in slots if slot.names[0] not in sources]
     if missing or unexpected:
         raise _names_differ(files, layout, missing, unexpected)
-    return sources
+    return {slot.names[0]: sources[slot.names[0]] for slot in slots}
 
 
 def _check_shape(key: str, shape: tuple[int, ...], slot: _Slot, files: WeightFiles) -> None:

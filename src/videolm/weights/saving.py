@@ -8,17 +8,19 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from videolm.errors import ArgumentError, CheckpointError
+from videolm.weights.files import WeightFiles
 from videolm.weights.keymap import KeyLayout
+from videolm.weights.writing import PlannedTensor, write_safetensors
 
-__all__ = ["DEFAULT_MAX_SHARD_SIZE", "parse_size", "save_weights", "staged_folder"]
+__all__ = ["DEFAULT_MAX_SHARD_SIZE", "parse_size", "save_weights", "staged_folder", "without_ties"]
 
 DEFAULT_MAX_SHARD_SIZE = 5 * 10**9
 """Bytes."""
@@ -71,7 +73,7 @@ def staged_folder(folder: Path | str) -> Iterator[Path]:
 
 def _move_into_place(stage: Path, folder: Path) -> None:
     stage.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner can read
-    if not folder.exists():
+    if not folder.exists() or not any(folder.iterdir()):
         stage.rename(folder)
         return
     new = sorted(path.name for path in stage.iterdir())
@@ -92,7 +94,7 @@ def _umask() -> int:
 
 def save_weights(
     folder: Path,
-    state: Mapping[str, Tensor],
+    state: Mapping[str, Tensor] | WeightFiles,
     layout: KeyLayout,
     *,
     dtype: torch.dtype | None = None,
@@ -102,26 +104,28 @@ def save_weights(
     """Write parameters to ``folder``, which must exist and is best a ``staged_folder``, named as the layout does.
 
     Args:
-        state: By the names in the module; of names that share a tensor the first is written.
-        dtype: Of the floating-point tensors; None keeps each as it is. Converted shard by shard.
+        state: By the names in the module; of names that share a tensor the first is written. One tensor at a time is
+            read, converted and written.
+        dtype: Of the floating-point tensors; None keeps each as it is.
+        progress: Called with the shards written so far and their number.
     """
-    named = {layout.to_file(name): tensor for name, tensor in _without_ties(state).items()}
-    shards = _plan(named, dtype, parse_size(max_shard_size))
+    files = state if isinstance(state, WeightFiles) else WeightFiles.from_state_dict(without_ties(state))
+    shards = _plan([_planned(files, name, layout, dtype) for name in files], parse_size(max_shard_size))
     weight_map: dict[str, str] = {}
-    for index, keys in enumerate(shards):
+    for index, tensors in enumerate(shards):
         name = f"model-{index + 1:05d}-of-{len(shards):05d}.safetensors" if len(shards) > 1 else "model.safetensors"
-        tensors = {key: _as_stored(named[key], dtype) for key in keys}
-        save_file(tensors, folder / name, metadata={"format": "pt"})
-        weight_map.update(dict.fromkeys(keys, name))
+        write_safetensors(folder / name, tensors)
+        weight_map.update((tensor.name, name) for tensor in tensors)
         if progress is not None:
             progress(index + 1, len(shards))
     if len(shards) > 1:
-        total = sum(_stored_size(tensor, dtype) for tensor in named.values())
+        total = sum(tensor.num_bytes for tensors in shards for tensor in tensors)
         index_text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
         (folder / "model.safetensors.index.json").write_text(index_text + "\n", encoding="utf-8")
 
 
-def _without_ties(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_ties(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of names that share a tensor the first."""
     seen: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
     kept = {}
     for name, tensor in state.items():
@@ -132,27 +136,24 @@ def _without_ties(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-def _plan(named: Mapping[str, Tensor], dtype: torch.dtype | None, max_bytes: int) -> list[list[str]]:
-    """Names by shard, in the order of the module; a tensor larger than a shard has one of its own."""
-    shards: list[list[str]] = [[]]
+def _planned(files: WeightFiles, name: str, layout: KeyLayout, dtype: torch.dtype | None) -> PlannedTensor:
+    own = files.dtype(name)
+    return PlannedTensor(
+        name=layout.to_file(name),
+        shape=files.shape(name),
+        dtype=dtype if dtype is not None and own.is_floating_point else own,
+        read=partial(files.read, name),
+    )
+
+
+def _plan(tensors: Sequence[PlannedTensor], max_bytes: int) -> list[list[PlannedTensor]]:
+    """By shard, in the order of the module; a tensor larger than a shard has one of its own."""
+    shards: list[list[PlannedTensor]] = [[]]
     filled = 0
-    for key, tensor in named.items():
-        size = _stored_size(tensor, dtype)
-        if shards[-1] and filled + size > max_bytes:
+    for tensor in tensors:
+        if shards[-1] and filled + tensor.num_bytes > max_bytes:
             shards.append([])
             filled = 0
-        shards[-1].append(key)
-        filled += size
+        shards[-1].append(tensor)
+        filled += tensor.num_bytes
     return shards
-
-
-def _stored_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
-    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-
-
-def _stored_size(tensor: Tensor, dtype: torch.dtype | None) -> int:
-    return tensor.numel() * _stored_dtype(tensor, dtype).itemsize
-
-
-def _as_stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return tensor.detach().to(device="cpu", dtype=_stored_dtype(tensor, dtype)).contiguous()
