@@ -19,6 +19,9 @@ from videolm.families.auto import (
     new_model,
     save_model,
 )
+from videolm.families.auto_classes import AutoModelForImageTextToText
+from videolm.families.llava_next_video import LlavaNextVideoForConditionalGeneration
+from videolm.families.part_configs import LlamaConfig
 
 
 def change_json(path: Path, **changes: Any) -> None:
@@ -79,6 +82,26 @@ def test_an_unsupported_type_lists_the_supported_ones(tiny_folder: Path) -> None
     assert str(caught.value) == (
         f"model_type is 'bert' in {tiny_folder}: supported are {supported}. Choose a model of one of these families."
     )
+
+
+@pytest.mark.parametrize("model_type", ["llava_next", "video_llava", "bert"])
+def test_a_class_refuses_the_folder_of_another_family(tiny_folder: Path, model_type: str) -> None:
+    change_json(tiny_folder / "config.json", model_type=model_type)
+    message = f"configuration of a {model_type}, while LlavaNextVideoConfig describes a llava_next_video: .*AutoModel"
+    with pytest.raises(ConfigError, match=message):
+        LlavaNextVideoForConditionalGeneration.from_pretrained(tiny_folder)
+    with pytest.raises(ConfigError, match="while LlamaConfig describes a llama"):
+        LlamaConfig.from_pretrained(tiny_folder)
+
+
+def test_loading_a_model_needs_configuration_and_weights_alone(tiny_folder: Path) -> None:
+    for path in tiny_folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    expected = LlavaNextVideoForConditionalGeneration.from_pretrained(tiny_folder)
+    for model in (AutoModelForImageTextToText.from_pretrained(tiny_folder), load_model(tiny_folder)):
+        assert type(model) is type(expected)
+        assert torch.equal(model.lm_head.weight, expected.lm_head.weight)
 
 
 @pytest.mark.parametrize(

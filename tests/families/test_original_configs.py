@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from videolm.errors import ConfigError
+from videolm.families.auto import MODEL_CLASSES
 from videolm.families.llava_next import LlavaNextConfig, LlavaNextForConditionalGeneration
 from videolm.families.llava_next_video import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
 from videolm.families.llava_next_video2 import LlavaNextVideo2Config, LlavaNextVideo2ForConditionalGeneration
@@ -146,6 +147,13 @@ def test_real_sizes_on_the_meta_device(values: dict[str, Any], model_class: Any,
     assert round(model.num_parameters() / 1e9, 2) == billions
 
 
+def config_of(values: dict[str, Any]) -> Any:
+    """Of the family that these keys mean."""
+    model_type = from_original(values)["model_type"]
+    (model_class,) = (each for each in MODEL_CLASSES if each.family.model_type == model_type)
+    return model_class.family.config_class.from_dict(values)
+
+
 def test_what_the_qwen_file_says() -> None:
     config = LlavaNextVideo2Config.from_dict(QWEN_7B)
     assert config.settings() == LlavaNextVideo2Config().settings()
@@ -171,7 +179,7 @@ def test_the_original_reading_of_pictures() -> None:
 def test_positions_are_stretched_as_the_original_inference_does(
     values: dict[str, Any], policy: str, factor: float
 ) -> None:
-    decoder = LlavaNextVideo2Config.from_dict(values).model_settings().decoder
+    decoder = config_of(values).model_settings().decoder
     assert (decoder.rope_policy, decoder.rope_factor) == (policy, factor)
 
 
@@ -250,7 +258,7 @@ def test_pinpoints_in_all_their_spellings(text: Any, expected: list[list[int]]) 
 )
 def test_variants_that_are_not_offered_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        LlavaNextVideo2Config.from_dict(VICUNA_7B | changes)
+        config_of(VICUNA_7B | changes)
 
 
 def test_pixels_of_both_kinds_of_tower() -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "load_model",
     "load_processor",
     "model_class_for",
+    "model_class_of",
     "new_model",
     "resolve",
     "save_model",
@@ -64,6 +65,11 @@ def family_of(folder: str | Path) -> Family:
     return replace(family, sampling=read_sampling(folder, family))
 
 
+def model_class_of(folder: str | Path) -> type[FamilyModel]:
+    """The class of the model in a local folder."""
+    return model_class_for(_read_config(Path(folder)), str(folder))
+
+
 def load_model(
     folder: str | Path,
     *,
@@ -72,8 +78,7 @@ def load_model(
     progress: Progress | None = None,
 ) -> FamilyModel:
     """The model in a local folder, ready to answer; ``dtype`` None or ``auto`` keeps that of its files."""
-    model_class = model_class_for(_read_config(Path(folder)), str(folder))
-    return model_class.from_pretrained(folder, dtype=dtype, device=device, progress=progress)
+    return model_class_of(folder).from_pretrained(folder, dtype=dtype, device=device, progress=progress)
 
 
 def load_processor(folder: str | Path) -> Processor:

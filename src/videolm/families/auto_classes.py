@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from videolm.errors import ConfigError
-from videolm.families.auto import MODEL_CLASSES, family_of, load_config
+from videolm.families.auto import family_of, load_config, model_class_of
 from videolm.families.base import FamilyModel
 from videolm.families.declaration import FamilyConfig
 from videolm.families.pixel_part import PixelPart
@@ -82,8 +82,7 @@ class AutoModelForImageTextToText(_Auto):
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> FamilyModel:
         """The model; options as its own class takes them."""
-        family = family_of(folder_of(name_or_path, dict(options)))
-        (model_class,) = (each for each in MODEL_CLASSES if each.family.model_type == family.model_type)
+        model_class = model_class_of(folder_of(name_or_path, dict(options)))
         return model_class.from_pretrained(name_or_path, **options)
 
 

@@ -80,7 +80,13 @@ class JsonConfig:
     """Other spellings, of keys and of attributes, and the name that stands for them."""
 
     def __init__(self, **values: Any) -> None:
-        values.pop("model_type", None)
+        given = values.pop("model_type", None)
+        if given not in (None, self.model_type):
+            raise ConfigError(
+                f"This is the configuration of a {given}, while {type(self).__name__} describes a {self.model_type}: "
+                "expected that model_type. Use the classes of the model's own family, which AutoConfig and "
+                "AutoModelForImageTextToText choose."
+            )
         for alias, name in self.aliases.items():
             if alias in values:
                 other = values.pop(alias)
