@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from videolm.contracts import Answer, Answerer, AnswerStream, Frames, MediaReport, ModelInputs, Usage, VisualInput
     from videolm.conversation import Conversation
     from videolm.engine.config import EngineConfig
+    from videolm.engine.engine import Engine
     from videolm.engine.request import Request, RequestOutput
     from videolm.errors import (
         ArgumentError,
@@ -99,6 +100,7 @@ _MODULES = {
     ),
     "videolm.conversation": ("Conversation",),
     "videolm.engine.config": ("EngineConfig",),
+    "videolm.engine.engine": ("Engine",),
     "videolm.engine.request": ("Request", "RequestOutput"),
     "videolm.errors": (
         "ArgumentError",
@@ -187,6 +189,7 @@ __all__ = [
     "ConfigError",
     "Conversation",
     "DeviceError",
+    "Engine",
     "EngineConfig",
     "EngineError",
     "FetchError",

@@ -79,6 +79,21 @@ def test_the_same_content_is_kept_once() -> None:
     assert find(pool, [1, 2, 3]).blocks == (first[0],)
 
 
+def test_a_block_that_is_being_filled_is_found_by_what_it_has() -> None:
+    pool = BlockPool(4, 4)
+    (block,) = pool.allocate("owner", 1)
+    pool.register(block, None, ROOT, [1, 2])
+    assert find(pool, [1, 2, 9]) == Prefix(partial=block, num_partial=2)
+    pool.register(block, None, ROOT, [1, 2, 3])
+    pool.register(block, None, ROOT, [1, 2])
+    assert find(pool, [1, 2, 3, 9]) == Prefix(partial=block, num_partial=3)
+    pool.register(block, chain([1, 2, 3, 4], 4)[0], ROOT, [1, 2, 3, 4])
+    assert find(pool, [1, 2, 3, 4]) == Prefix(blocks=(block,))
+    pool.release([block] * 4, "owner")
+    assert (pool.num_available, len(pool.allocate("other", 4))) == (4, 4)
+    assert find(pool, [1, 2, 3, 4]) == Prefix()
+
+
 def test_the_least_recently_used_is_evicted_first_and_ends_before_beginnings() -> None:
     pool = BlockPool(4, 2)
     old, new = store(pool, [1, 2, 3, 4]), store(pool, [5, 6, 7, 8])

@@ -13,7 +13,7 @@ from videolm.contracts import ModelInputs
 from videolm.engine.batch import Row, StepBatch, media_between
 from videolm.engine.config import EngineConfig
 from videolm.engine.runner import ModelRunner
-from videolm.engine.scheduler import Copy
+from videolm.engine.work import Copy
 from videolm.errors import CapacityError
 from videolm.models.video_lm import VideoLM
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from videolm.engine.blocks import BlockPool
 from videolm.engine.keys import root_key
-from videolm.engine.scheduler import Job, Scheduler, Step, Work
+from videolm.engine.scheduler import Scheduler
+from videolm.engine.work import Job, Step, Work
 
 ROOT = root_key(1.0)
 

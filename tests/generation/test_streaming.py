@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,14 +13,7 @@ from tokenizers.decoders import DecodeStream
 
 from videolm.contracts import FinishReason
 from videolm.generation.params import SamplingParams
-from videolm.generation.streaming import (
-    IdGenerator,
-    TextGenerator,
-    ids_to_text,
-    observe,
-    without_outer_space,
-    write_text,
-)
+from videolm.generation.streaming import IdGenerator, TextGenerator, TextWriter, observe, write_text
 
 END = 256
 
@@ -54,13 +48,18 @@ def generated(ids: Sequence[int], reason: FinishReason = "length", closed: list[
     return reason
 
 
-def text_of(pieces: Sequence[str]) -> TextGenerator:
-    yield from pieces
-    return "length"
+class Pieces:
+    """A decoder whose id ``i`` is the i-th of these."""
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces
+
+    def step(self, token_id: int) -> str | None:
+        return self.pieces[token_id]
 
 
-def collect(text: TextGenerator) -> tuple[list[str], FinishReason]:
-    pieces: list[str] = []
+def collect(text: TextGenerator | IdGenerator) -> tuple[list[Any], FinishReason]:
+    pieces: list[Any] = []
     while True:
         try:
             pieces.append(next(text))
@@ -75,20 +74,25 @@ def encode(text: str) -> list[int]:
 def test_a_character_comes_when_its_last_byte_is_there() -> None:
     ids = encode("aé👩‍🚀.")
     assert len(ids) == 15
-    assert collect(ids_to_text(generated(ids), Decoder())) == (["a", "é", "👩", "\u200d", "🚀", "."], "length")
+    assert collect(write_text(generated(ids), Decoder(), SamplingParams())) == (
+        ["a", "é", "👩", "\u200d", "🚀", "."],
+        "length",
+    )
 
 
 def test_a_character_unfinished_at_the_end_is_dropped() -> None:
-    assert collect(ids_to_text(generated(encode("ok👍")[:-1]), Decoder())) == (["o", "k"], "length")
+    assert collect(write_text(generated(encode("ok👍")[:-1]), Decoder(), SamplingParams())) == (["o", "k"], "length")
 
 
 def test_a_stop_token_is_not_text() -> None:
     ids = [*encode("hi"), encode("!")[0]]
-    assert collect(ids_to_text(generated(ids, "stop"), Decoder(), (ids[-1],))) == (["h", "i"], "stop")
+    params = SamplingParams(stop_token_ids=(ids[-1],))
+    assert collect(write_text(generated(ids, "stop"), Decoder(), params)) == (["h", "i"], "stop")
 
 
 def test_a_special_token_is_not_text() -> None:
-    assert collect(ids_to_text(generated([*encode("hi"), END], "stop"), Decoder())) == (["h", "i"], "stop")
+    text = write_text(generated([*encode("hi"), END], "stop"), Decoder(), SamplingParams())
+    assert collect(text) == (["h", "i"], "stop")
 
 
 def test_a_stop_string_ends_the_answer_and_closes_the_generation() -> None:
@@ -104,13 +108,21 @@ def test_text_held_back_for_a_stop_string_comes_at_the_end() -> None:
 
 
 def test_white_space_waits_until_text_follows_and_is_left_out_around_the_answer() -> None:
-    pieces = ["  ", "\n one", "  ", "\n", "two ", " "]
-    assert collect(without_outer_space(text_of(pieces))) == (["one", "  \ntwo"], "length")
+    writer = TextWriter(Pieces("  ", "\n one", "  ", "\n", "two ", " "), SamplingParams())
+    assert [writer.push(index) for index in range(6)] == ["", "one", "", "", "  \ntwo", ""]
+    assert writer.finish() == ""
+
+
+def test_nothing_follows_a_stop_string() -> None:
+    writer = TextWriter(Pieces("a", "EN", "D b", " c"), SamplingParams(stop=("END",)))
+    assert [writer.push(index) for index in range(3)] == ["a", "", ""]
+    assert writer.is_stopped
+    assert (writer.push(3), writer.finish()) == ("", "")
 
 
 def test_what_is_observed_is_the_same() -> None:
     seen: list[int] = []
-    assert collect(ids_to_text(observe(generated([65 - 33, 66 - 33], "stop"), seen.append), Decoder()))[1] == "stop"
+    assert collect(observe(generated([32, 33], "stop"), seen.append)) == ([32, 33], "stop")
     assert seen == [32, 33]
 
 

@@ -99,8 +99,19 @@ class BlockPool:
             self._free |= self._claims.pop(owner, set())
 
     def register(self, block: int, key: bytes | None, parent: bytes, content: Sequence[int]) -> None:
-        """Let ``block`` be found by its content; None for the key of one that is not whole."""
-        if key in self._by_key or block in self._registered:
+        """Let ``block``, which is in use, be found by its content.
+
+        Args:
+            key: None where the block is not whole; it is registered again when it has more tokens.
+            parent: Key of the block before it.
+            content: Its tokens.
+        """
+        old = self._registered.get(block)
+        if old is not None:
+            if old[0] is not None or len(old[2]) >= len(content):
+                return
+            self._unregister(block)
+        if key in self._by_key:
             return  # Computed twice at the same time: the first is found.
         followers = self._after.get(parent, ())
         if key is None and any(_num_common(self._registered[b][2], content) == len(content) for b in followers):

@@ -12,7 +12,7 @@ from videolm.engine.config import CacheDtype, EngineConfig
 from videolm.engine.memory import free_bytes
 from videolm.engine.paged_cache import Int8Cache, PagedCache, Storage
 from videolm.engine.paged_plan import PagedPlan
-from videolm.engine.scheduler import Copy
+from videolm.engine.work import Copy
 from videolm.errors import CapacityError
 from videolm.models.config import DecoderConfig
 from videolm.models.video_lm import VideoLM

@@ -10,78 +10,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from videolm.engine.blocks import BlockPool, Prefix
 from videolm.engine.keys import block_key
+from videolm.engine.work import Copy, Job, Step, Work
 
-__all__ = ["Copy", "Job", "Scheduler", "Step", "Work"]
-
-
-@dataclass(kw_only=True, eq=False)
-class Job:
-    """One request on its way."""
-
-    id: str
-    root: bytes
-    """Key of what its first block follows."""
-    content: list[int]
-    """Of the prompt's tokens and of those generated so far."""
-    max_tokens: int
-    """Tokens that may have to be stored: all but the last that it may generate."""
-    arrival: int = -1
-    blocks: list[int] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    """Of the whole blocks of ``content``."""
-    num_computed: int = 0
-    """Tokens whose keys and values are stored."""
-    num_cached: int = 0
-    """Tokens of the prompt that were stored already when it was admitted first."""
-    was_admitted: bool = False
-
-    @property
-    def num_left(self) -> int:
-        """Tokens to compute before the next one can be drawn."""
-        return len(self.content) - self.num_computed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What one job computes in a step: ``count`` tokens of its content from ``start`` on, then ``draft``."""
-
-    job: Job
-    start: int
-    count: int
-    draft: tuple[int, ...] = ()
-    draws: bool
-    """Whether it reaches the end of the content, so that a token can be drawn."""
-
-    @classmethod
-    def of(cls, job: Job, count: int, draft: tuple[int, ...] = ()) -> Work:
-        """The next ``count`` tokens of a job."""
-        return cls(job=job, start=job.num_computed, count=count, draft=draft, draws=count == job.num_left)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens computed."""
-        return self.count + len(self.draft)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Copy:
-    """The first ``num_tokens`` tokens of a block, to be copied to another one before the step."""
-
-    source: int
-    target: int
-    num_tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What is computed together."""
-
-    works: tuple[Work, ...] = ()
-    copies: tuple[Copy, ...] = ()
+__all__ = ["Scheduler"]
 
 
 class Scheduler:
@@ -151,11 +85,7 @@ class Scheduler:
         job.content.extend(drawn)
         self._extend_keys(job)
         if self._reuses_prefixes:
-            size = self.pool.block_size
-            for index in range(work.start // size, job.num_computed // size):
-                parent = job.keys[index - 1] if index else job.root
-                content = job.content[index * size : (index + 1) * size]
-                self.pool.register(job.blocks[index], job.keys[index], parent, content)
+            self._register(job, work)
 
     def close(self, step: Step) -> None:
         """Let go of what a step needed beyond its jobs."""
@@ -171,12 +101,8 @@ class Scheduler:
             self.waiting.remove(job)
             return
         self.running.remove(job)
-        size = self.pool.block_size
-        whole, rest = divmod(job.num_computed, size)
-        if self._reuses_prefixes and rest and not failed:
-            parent = job.keys[whole - 1] if whole else job.root
-            content = job.content[whole * size : job.num_computed]
-            self.pool.register(job.blocks[whole], None, parent, content)
+        if self._reuses_prefixes and not failed:
+            self._register_rest(job)
         self._release(job)
 
     def shrink(self, step: Step) -> bool:
@@ -286,6 +212,24 @@ class Scheduler:
         room = (len(job.blocks) + self.pool.num_available) * size - len(job.content)
         most = min(most, job.max_tokens - len(job.content), room)
         return tuple(self._draft(job))[: max(most, 0)]
+
+    def _register(self, job: Job, work: Work) -> None:
+        """Let the blocks that a work filled be found, and where it read a prompt to its end, what it left half full."""
+        size = self.pool.block_size
+        for index in range(work.start // size, job.num_computed // size):
+            parent = job.keys[index - 1] if index else job.root
+            content = job.content[index * size : (index + 1) * size]
+            self.pool.register(job.blocks[index], job.keys[index], parent, content)
+        if work.draws and work.count > 1:
+            self._register_rest(job)
+
+    def _register_rest(self, job: Job) -> None:
+        size = self.pool.block_size
+        whole, rest = divmod(job.num_computed, size)
+        if rest:
+            parent = job.keys[whole - 1] if whole else job.root
+            content = job.content[whole * size : job.num_computed]
+            self.pool.register(job.blocks[whole], None, parent, content)
 
     def _preempt(self, job: Job) -> None:
         self.running.remove(job)

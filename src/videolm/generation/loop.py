@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from videolm.contracts import Features, ModelInputs
 from videolm.generation.params import SamplingParams
-from videolm.generation.sampling import make_sampler
+from videolm.generation.sampling import make_sampler, without
 from videolm.generation.streaming import IdGenerator
 
 if TYPE_CHECKING:
@@ -43,7 +39,7 @@ def generate_ids(
     logits = model.prefill(inputs, cache, features=features)
     for num_tokens in range(1, params.max_new_tokens + 1):
         if num_tokens <= params.min_new_tokens:
-            logits = _without(logits, params.stop_token_ids)
+            logits = without(logits, params.stop_token_ids)
         token_id = sample(logits, ids)
         ids.append(token_id)
         yield token_id
@@ -52,8 +48,3 @@ def generate_ids(
         if num_tokens < params.max_new_tokens:
             logits = model.step(token_id, cache)
     return "length"
-
-
-def _without(logits: Tensor, token_ids: Sequence[int]) -> Tensor:
-    index = torch.tensor([i for i in token_ids if i < logits.shape[-1]], dtype=torch.int64, device=logits.device)
-    return logits.index_fill(0, index, -math.inf)

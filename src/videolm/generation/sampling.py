@@ -29,6 +29,7 @@ __all__ = [
     "temperature",
     "top_k",
     "top_p",
+    "without",
 ]
 
 
@@ -153,6 +154,12 @@ def min_p(fraction: float) -> LogitsProcessor:
         return logits.masked_fill(probabilities < fraction * probabilities.max(), -math.inf)
 
     return process
+
+
+def without(logits: Tensor, token_ids: Sequence[int]) -> Tensor:
+    """Logits ``[V]`` with these ids ruled out."""
+    index = torch.tensor([i for i in token_ids if i < logits.shape[-1]], dtype=torch.int64, device=logits.device)
+    return logits.index_fill(0, index, -math.inf)
 
 
 def _check(value: float) -> None:

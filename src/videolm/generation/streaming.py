@@ -14,16 +14,7 @@ Item = TypeVar("Item")
 IdGenerator = Generator[int, None, FinishReason]
 TextGenerator = Generator[str, None, FinishReason]
 
-__all__ = [
-    "IdGenerator",
-    "TextDecoder",
-    "TextGenerator",
-    "ids_to_text",
-    "observe",
-    "until_stop",
-    "without_outer_space",
-    "write_text",
-]
+__all__ = ["IdGenerator", "TextDecoder", "TextGenerator", "TextWriter", "observe", "write_text"]
 
 
 class TextDecoder(Protocol):
@@ -34,58 +25,58 @@ class TextDecoder(Protocol):
         ...
 
 
+class TextWriter:
+    """An answer's text, id by id, without white space around it.
+
+    Stop tokens are not text, a character unfinished at the end is dropped, and nothing that was given out has to be
+    taken back: what may become a stop string, and white space that text may follow, wait.
+    """
+
+    def __init__(self, decoder: TextDecoder, params: SamplingParams) -> None:
+        self._decoder = decoder
+        self._stop_token_ids = params.stop_token_ids
+        self._stops = StopStrings(params.stop)
+        self._space = ""
+        self._has_text = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string has ended the text."""
+        return self._stops.found is not None
+
+    def push(self, token_id: int) -> str:
+        """The text that this id makes certain."""
+        if token_id in self._stop_token_ids:
+            return ""
+        return self._without_outer_space(self._stops.push(self._decoder.step(token_id) or ""))
+
+    def finish(self) -> str:
+        """The text held back, now that no id follows."""
+        return self._without_outer_space(self._stops.flush())
+
+    def _without_outer_space(self, piece: str) -> str:
+        text = self._space + piece if self._has_text else piece.lstrip()
+        visible = text.rstrip()
+        self._space = text[len(visible) :]
+        self._has_text = self._has_text or bool(visible)
+        return visible
+
+
 def write_text(ids: IdGenerator, decoder: TextDecoder, params: SamplingParams) -> TextGenerator:
-    """The answer's text in pieces, without white space around it; returns why it ended."""
-    pieces = ids_to_text(ids, decoder, params.stop_token_ids)
-    return (yield from without_outer_space(until_stop(pieces, params.stop)))
-
-
-def ids_to_text(ids: IdGenerator, decoder: TextDecoder, stop_token_ids: tuple[int, ...] = ()) -> TextGenerator:
-    """The pieces that complete characters; stop tokens are not text, a character unfinished at the end is dropped."""
+    """The answer's text in pieces; returns why it ended. What generates it is closed at a stop string."""
+    writer = TextWriter(decoder, params)
     with closing(ids):
-        while True:
+        while not writer.is_stopped:
             try:
-                token_id = next(ids)
+                piece = writer.push(next(ids))
             except StopIteration as end:
+                rest = writer.finish()
+                if rest:
+                    yield rest
                 return _reason(end)
-            piece = None if token_id in stop_token_ids else decoder.step(token_id)
             if piece:
                 yield piece
-
-
-def until_stop(pieces: TextGenerator, stops: tuple[str, ...]) -> TextGenerator:
-    """The text before the first stop string; what generates it is closed there."""
-    matcher = StopStrings(stops)
-    with closing(pieces):
-        while matcher.found is None:
-            try:
-                piece = next(pieces)
-            except StopIteration as end:
-                held = matcher.flush()
-                if held:
-                    yield held
-                return _reason(end)
-            certain = matcher.push(piece)
-            if certain:
-                yield certain
     return "stop"
-
-
-def without_outer_space(pieces: TextGenerator) -> TextGenerator:
-    """The text from its first visible character to its last: white space waits until text follows it."""
-    held, has_text = "", False
-    with closing(pieces):
-        while True:
-            try:
-                piece = next(pieces)
-            except StopIteration as end:
-                return _reason(end)
-            text = held + piece if has_text else piece.lstrip()
-            visible = text.rstrip()
-            held = text[len(visible) :]
-            if visible:
-                has_text = True
-                yield visible
 
 
 def observe(

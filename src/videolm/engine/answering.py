@@ -1,0 +1,117 @@
+"""One request on its way: the logits of each step in, drawn tokens and the answer so far out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from videolm.contracts import Features, ModelInputs, Usage
+from videolm.engine.request import EndReason, Request, RequestOutput
+from videolm.engine.work import Job
+from videolm.errors import VideoLMError
+from videolm.generation.sampling import make_sampler, without
+from videolm.generation.streaming import TextDecoder, TextWriter
+
+__all__ = ["Answering"]
+
+
+class Answering:
+    """What the engine knows of one request."""
+
+    def __init__(self, request: Request, job: Job, decoder: TextDecoder, *, rope_factor: float) -> None:
+        """``request`` is prepared: it has inputs and keys of its media."""
+        assert request.inputs is not None
+        assert request.media_keys is not None
+        self.id = request.id
+        self.inputs: ModelInputs = request.inputs
+        self.media_keys = request.media_keys
+        self.job = job
+        self.rope_factor = rope_factor
+        self.features: dict[int, Features] = {}
+        """By the index of the medium, while the prompt is read."""
+        self.vision_s = 0.0
+        self.finish_reason: EndReason | None = None
+        self._params = request.params
+        self._processors = request.logits_processors
+        self._sampler = make_sampler(request.params)
+        self._writer = TextWriter(decoder, request.params)
+        self._ids = list(self.inputs.input_ids)
+        self._output_ids: list[int] = []
+        self._text = ""
+        self._piece = ""
+        self._start = time.perf_counter()
+        self._first_token_s: float | None = None
+
+    def ids(self, start: int, count: int) -> tuple[int, ...]:
+        """Ids of the prompt and the answer so far."""
+        return tuple(self._ids[start : start + count])
+
+    def draw(self, logits: Tensor, draft: Sequence[int]) -> list[int]:
+        """Draw one token, and one more for each token of the draft that turns out right.
+
+        Each is drawn from the logits that it would be drawn from without a draft, with the same random number: the
+        answer is the same.
+
+        Args:
+            logits: ``[1 + len(draft), V]``, after the last token and after each of the draft.
+        """
+        drawn: list[int] = []
+        self._piece = ""
+        for row, guess in zip(logits, (*draft, None), strict=True):
+            token_id = self._sample(row)
+            drawn.append(token_id)
+            self._take(token_id)
+            if self.finish_reason is not None or token_id != guess:
+                break
+        return drawn
+
+    def end(self, reason: EndReason, error: VideoLMError | None = None) -> RequestOutput:
+        """Give up; what there is of the answer is told."""
+        self.finish_reason = reason
+        self._piece = ""
+        return self.output(error)
+
+    def output(self, error: VideoLMError | None = None) -> RequestOutput:
+        """The answer so far."""
+        timings = {"vision": self.vision_s, "total": time.perf_counter() - self._start}
+        if self._first_token_s is not None:
+            timings["first_token"] = self._first_token_s
+        return RequestOutput(
+            id=self.id,
+            piece=self._piece,
+            text=self._text,
+            output_ids=tuple(self._output_ids),
+            finish_reason=self.finish_reason,
+            error=error,
+            usage=Usage(
+                prompt_tokens=len(self.inputs.input_ids),
+                visual_tokens=sum(medium.num_tokens for medium in self.inputs.media),
+                completion_tokens=len(self._output_ids),
+                cached_tokens=self.job.num_cached,
+            ),
+            timings_s=timings,
+        )
+
+    def _sample(self, logits: Tensor) -> int:
+        if len(self._output_ids) < self._params.min_new_tokens:
+            logits = without(logits, self._params.stop_token_ids)
+        for process in self._processors:
+            logits = process(logits, tuple(self._output_ids))
+        return self._sampler(logits, self._ids)
+
+    def _take(self, token_id: int) -> None:
+        if self._first_token_s is None:
+            self._first_token_s = time.perf_counter() - self._start
+        self._output_ids.append(token_id)
+        self._ids.append(token_id)
+        piece = self._writer.push(token_id)
+        if token_id in self._params.stop_token_ids or self._writer.is_stopped:
+            self.finish_reason = "stop"
+        elif len(self._output_ids) == self._params.max_new_tokens:
+            self.finish_reason = "length"
+        if self.finish_reason is not None:
+            piece += self._writer.finish()
+        self._piece += piece
+        self._text += piece

@@ -1,0 +1,235 @@
+"""Requests in, answers out: many at once, step by step, with nothing computed twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from videolm.engine.answering import Answering
+from videolm.engine.batch import Row, StepBatch, media_between
+from videolm.engine.blocks import BlockPool
+from videolm.engine.config import EngineConfig
+from videolm.engine.draft import PromptLookup
+from videolm.engine.faults import refused, told
+from videolm.engine.features import FeatureMemory, FeatureSource
+from videolm.engine.fitting import check_capacity, fit_to_context, num_video_tokens
+from videolm.engine.keys import content_of, root_key
+from videolm.engine.memory import is_out_of_memory
+from videolm.engine.preparing import prepare
+from videolm.engine.request import Request, RequestOutput
+from videolm.engine.runner import ModelRunner
+from videolm.engine.scheduler import Scheduler
+from videolm.engine.work import Job, Work
+from videolm.errors import ArgumentError, EngineError, VideoLMError
+from videolm.models.video_lm import VideoLM
+from videolm.processing.processor import Processor
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Answers requests with one model; to be used by one thread at a time."""
+
+    def __init__(
+        self,
+        model: VideoLM,
+        processor: Processor,
+        config: EngineConfig | None = None,
+        *,
+        features: FeatureSource | None = None,
+    ) -> None:
+        """``features``: where encoded media come from; None: the model, with what it encoded kept in memory."""
+        self.config = config or EngineConfig()
+        self.model = model
+        self.processor = processor
+        self._features = features or FeatureMemory(model, max_bytes=self.config.feature_bytes)
+        self._runner = ModelRunner(model, self.config)
+        self._scheduler = Scheduler(
+            BlockPool(self._runner.num_blocks, self.config.block_size),
+            max_batch_tokens=self.config.max_batch_tokens,
+            max_running=self.config.max_running,
+            reuses_prefixes=self.config.reuses_prefixes,
+            draft=self._guess if self.config.draft_len else None,
+        )
+        self._answering: dict[str, Answering] = {}
+        self._lookups: dict[str, PromptLookup] = {}
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether anything is unanswered."""
+        return bool(self._answering)
+
+    @property
+    def capacity(self) -> int:
+        """The most tokens that a prompt may have together with its answer but for the last token of that."""
+        return self._scheduler.capacity
+
+    @property
+    def num_used_blocks(self) -> int:
+        """Blocks of the cache that unfinished requests hold."""
+        return self._scheduler.pool.num_used
+
+    def prepare(self, request: Request) -> Request:
+        """Read media and make the prompt, which ``add`` does otherwise; from any thread."""
+        return prepare(request, self.processor, self.config)
+
+    def add(self, request: Request) -> None:
+        """Queue a request; what can never be answered is refused here."""
+        if request.id in self._answering:
+            raise ArgumentError(
+                f"A request {request.id!r} is being answered already: expected a name of its own for each. Change id."
+            )
+        request = self.prepare(request)
+        inputs = request.inputs
+        assert inputs is not None
+        assert request.media_keys is not None
+        decoder = self.model.model.config.decoder
+        params = fit_to_context(inputs, request.params, decoder)
+        max_tokens = check_capacity(request.id, inputs, params, self.capacity)
+        factor = decoder.prompt_rope_factor(num_video_tokens(inputs))
+        content = content_of(inputs, request.media_keys)
+        job = Job(id=request.id, root=root_key(factor), content=content, max_tokens=max_tokens)
+        self._answering[request.id] = Answering(
+            replace(request, params=params), job, self.processor.tokenizer.stream(), rope_factor=factor
+        )
+        if self.config.draft_len:
+            self._lookups[request.id] = PromptLookup(self.config.draft_ngram, self.config.draft_len)
+        self._scheduler.add(job)
+
+    def abort(self, request_id: str) -> RequestOutput | None:
+        """Give a request up and free its blocks; None where there is no such request (any more)."""
+        answering = self._answering.get(request_id)
+        if answering is None:
+            return None
+        self._remove(answering)
+        return answering.end("abort")
+
+    def generate(self, requests: Iterable[Request]) -> list[RequestOutput]:
+        """Answer all, in their order; a request that cannot be answered has an output with its error."""
+        requests = list(requests)
+        if len({request.id for request in requests}) < len(requests):
+            raise ArgumentError("Two requests have the same id: expected a name of its own for each. Change one.")
+        if self.has_requests:
+            raise EngineError(
+                f"{len(self._answering)} other requests are being answered: generate expects an engine without any. "
+                "Call step until has_requests is False."
+            )
+        done: dict[str, RequestOutput] = {}
+        for request in requests:
+            try:
+                self.add(request)
+            except VideoLMError as error:
+                done[request.id] = refused(request, error)
+        while self.has_requests:
+            done.update((output.id, output) for output in self.step() if output.is_finished)
+        return [done[request.id] for request in requests]
+
+    def step(self) -> list[RequestOutput]:
+        """Compute the next tokens; gives news of the requests that have any.
+
+        A fault ends the requests that were part of the step, and no others.
+        """
+        step = self._scheduler.schedule()
+        failed: list[RequestOutput] = []
+        works = list(step.works)
+        try:
+            self._runner.copy(step.copies)
+            self._fetch_features(works, failed)
+            drawn = self._draw(works, self._runner.run(self._batch(works))) if works else []
+        except Exception as error:  # Whatever it is, the engine must go on.
+            left = replace(step, works=tuple(work for work in works if work.job.id in self._answering))
+            if is_out_of_memory(error) and self._scheduler.shrink(left):
+                return failed
+            return failed + [self._fail(work, error) for work in left.works]
+        finally:
+            self._scheduler.close(step)
+        return failed + drawn
+
+    def _fetch_features(self, works: list[Work], failed: list[RequestOutput]) -> None:
+        """Encode the media that these works need, all together; where that fails, one work at a time.
+
+        A work whose media cannot be encoded even so is taken out of ``works``.
+        """
+        try:
+            self._fetch(works)
+        except Exception:
+            for work in list(works):
+                try:
+                    self._fetch([work])
+                except Exception as error:
+                    works.remove(work)
+                    failed.append(self._fail(work, error))
+
+    def _fetch(self, works: Sequence[Work]) -> None:
+        wanted = [
+            (answering, index)
+            for work in works
+            for answering in [self._answering[work.job.id]]
+            for index, _, _ in media_between(answering.inputs, work.start, work.start + work.count)
+            if index not in answering.features
+        ]
+        if not wanted:
+            return
+        start = time.perf_counter()
+        media = [answering.inputs.media[index] for answering, index in wanted]
+        found = self._features.features_for(media, [answering.media_keys[index] for answering, index in wanted])
+        for (answering, index), features in zip(wanted, found, strict=True):
+            answering.features[index] = features
+        for answering in {id(each): each for each, _ in wanted}.values():
+            answering.vision_s += time.perf_counter() - start
+
+    def _batch(self, works: Sequence[Work]) -> StepBatch:
+        rows = []
+        for work in works:
+            answering = self._answering[work.job.id]
+            rows.append(
+                Row(
+                    inputs=answering.inputs,
+                    ids=answering.ids(work.start, work.count) + work.draft,
+                    start=work.start,
+                    blocks=work.job.blocks,
+                    num_logits=1 + len(work.draft) if work.draws else 0,
+                    rope_factor=answering.rope_factor,
+                    features=answering.features,
+                )
+            )
+        return StepBatch.of(rows, block_size=self.config.block_size, device=self.model.device)
+
+    def _draw(self, works: Sequence[Work], logits: Tensor) -> list[RequestOutput]:
+        outputs = []
+        first = 0
+        for work in works:
+            answering = self._answering[work.job.id]
+            if not work.draws:
+                self._scheduler.advance(work)
+                continue
+            rows = logits[first : first + 1 + len(work.draft)]
+            first += len(rows)
+            try:
+                drawn = answering.draw(rows, work.draft)
+            except Exception as error:  # Such as logits that are not numbers, or a fault in a caller's processor.
+                outputs.append(self._fail(work, error))
+                continue
+            self._scheduler.advance(work, drawn)
+            answering.features.clear()
+            if answering.finish_reason is not None:
+                self._remove(answering)
+            outputs.append(answering.output())
+        return outputs
+
+    def _guess(self, job: Job) -> Sequence[int]:
+        vocab_size = self.model.model.config.decoder.vocab_size
+        return self._lookups[job.id].guess(job.content, vocab_size)
+
+    def _fail(self, work: Work, error: Exception) -> RequestOutput:
+        answering = self._answering[work.job.id]
+        self._remove(answering, failed=True)
+        return answering.end("error", told(error, answering.id))
+
+    def _remove(self, answering: Answering, *, failed: bool = False) -> None:
+        self._scheduler.remove(answering.job, failed=failed)
+        del self._answering[answering.id]
+        self._lookups.pop(answering.id, None)

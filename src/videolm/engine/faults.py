@@ -1,0 +1,35 @@
+"""An exception and the request that it ends in, what the caller is told out."""
+
+from __future__ import annotations
+
+from videolm.contracts import Usage
+from videolm.engine.memory import is_out_of_memory
+from videolm.engine.request import Request, RequestOutput
+from videolm.errors import EngineError, VideoLMError
+
+__all__ = ["refused", "told"]
+
+
+def told(error: Exception, request_id: str) -> VideoLMError:
+    """An error for people that names the request; what it came from is its cause."""
+    if isinstance(error, VideoLMError):
+        named: VideoLMError = type(error)(f"Request {request_id}: {error}")
+    elif is_out_of_memory(error):
+        named = EngineError(
+            f"Request {request_id} needs more memory than there is, even by itself and token by token: expected some "
+            "to be free. Take fewer frames, give the cache less (cache_bytes), or free some memory."
+        )
+    else:
+        first_line = (str(error).splitlines() or [""])[0]
+        named = EngineError(
+            f"Request {request_id} was part of a step that failed ({type(error).__name__}: {first_line}): an answer "
+            "was expected. Ask again; if it fails again, report it with this message."
+        )
+    named.__cause__ = error
+    return named
+
+
+def refused(request: Request, error: VideoLMError) -> RequestOutput:
+    """The output of a request that was never begun."""
+    usage = Usage(prompt_tokens=0, visual_tokens=0, completion_tokens=0)
+    return RequestOutput(id=request.id, finish_reason="error", error=error, usage=usage)

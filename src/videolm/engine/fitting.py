@@ -1,0 +1,47 @@
+"""A prompt in, what room there is for its answer out: in the model's context and in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from videolm.contracts import ModelInputs
+from videolm.errors import CapacityError, ProcessingError
+from videolm.generation.params import SamplingParams
+from videolm.models.config import DecoderConfig
+
+__all__ = ["check_capacity", "fit_to_context", "num_video_tokens"]
+
+
+def num_video_tokens(inputs: ModelInputs) -> int:
+    """Tokens of all its videos."""
+    return sum(medium.num_tokens for medium in inputs.media if medium.kind == "video")
+
+
+def fit_to_context(inputs: ModelInputs, params: SamplingParams, decoder: DecoderConfig) -> SamplingParams:
+    """Generate no further than the context reaches."""
+    num_tokens, context_len = len(inputs.input_ids), decoder.context_len(num_video_tokens(inputs))
+    if not num_tokens:
+        raise ProcessingError("The prompt has no tokens: a model needs at least one. Write a question.")
+    if num_tokens >= context_len:
+        visual = sum(medium.num_tokens for medium in inputs.media)
+        raise ProcessingError(
+            f"The prompt has {num_tokens} tokens, {visual} of them visual, and the model's context holds "
+            f"{context_len}: at least one must remain for the answer. Take fewer frames or media, or write less."
+        )
+    room = context_len - num_tokens
+    return replace(
+        params, max_new_tokens=min(params.max_new_tokens, room), min_new_tokens=min(params.min_new_tokens, room)
+    )
+
+
+def check_capacity(request_id: str, inputs: ModelInputs, params: SamplingParams, capacity: int) -> int:
+    """The most tokens whose keys and values a request may need; refused if the whole cache cannot hold them."""
+    # The last new token is never read.
+    num_tokens = len(inputs.input_ids) + params.max_new_tokens - 1
+    if num_tokens > capacity:
+        raise CapacityError(
+            f"Request {request_id} may need {num_tokens} tokens in the cache ({len(inputs.input_ids)} of its prompt, "
+            f"max_new_tokens {params.max_new_tokens}), which holds {capacity}: no more are expected. "
+            "Take fewer frames or a smaller max_new_tokens, or make the cache larger (num_blocks, cache_bytes)."
+        )
+    return num_tokens
