@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from videolm.media.sampling import FrameSampling
     from videolm.processing.processor import Processor
     from videolm.session import Session, load
+    from videolm.weights.quantize import WeightQuantization
 
 _MODULES = {
     "videolm.contracts": (
@@ -170,6 +171,7 @@ _MODULES = {
     "videolm.media.sampling": ("FrameSampling",),
     "videolm.processing.processor": ("Processor",),
     "videolm.session": ("Session", "load"),
+    "videolm.weights.quantize": ("WeightQuantization",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -244,6 +246,7 @@ __all__ = [
     "VideoLlavaProcessor",
     "VideoLlavaVideoProcessor",
     "VisualInput",
+    "WeightQuantization",
     "load",
     "load_media",
 ]

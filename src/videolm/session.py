@@ -16,6 +16,7 @@ from videolm.devices import choose_device, choose_dtype
 from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
 from videolm.families import auto
 from videolm.families.base import FamilyModel
+from videolm.families.quantization import read_quantize, stored_quantization
 from videolm.media.sampling import FrameSampling
 from videolm.models.video_lm import VideoLM
 from videolm.options import Options
@@ -23,6 +24,7 @@ from videolm.processing.messages import normalise_messages
 from videolm.processing.processor import Processor
 from videolm.reader import Medium, OnDownload, Reader, Source, sources_of
 from videolm.stopwatch import Stopwatch
+from videolm.weights.quantize import WeightQuantization
 
 BUNDLED_NAME = "videolm-mini"
 _SMALL_MODEL_BYTES = 200_000_000
@@ -44,6 +46,7 @@ def load(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
+    quantize: str | WeightQuantization | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Session:
     """Load a model.
@@ -53,15 +56,19 @@ def load(
         device: ``auto`` is the first CUDA device, without one the CPU.
         dtype: ``auto`` is the checkpoint's own on a GPU; on a CPU bfloat16 where the processor has it, and float32
             for small models such as the bundled one.
+        quantize: ``int8`` or ``int4`` keeps the decoder's weights in so many bits; a ``WeightQuantization`` says more.
         progress: Called with the tensors loaded so far and their number.
     """
     start = time.perf_counter()
     target = choose_device(device)
-    choose_dtype(dtype, device=target)  # A wrong name is refused before anything is read.
+    choose_dtype(dtype, device=target)  # Wrong names are refused before anything is read.
+    read_quantize(quantize)
     name, folder = _locate(name_or_path)
     reader = _reader(folder)  # Before the weights, which take longer.
-    wanted = choose_dtype(dtype, device=target, prefer_exact=_weight_bytes(folder) <= _SMALL_MODEL_BYTES)
-    model = auto.load_model(folder, device=target, dtype=wanted, progress=progress)
+    is_quantized = quantize is not None or stored_quantization(auto.load_config(folder)) is not None
+    is_small = _weight_bytes(folder) <= _SMALL_MODEL_BYTES
+    wanted = choose_dtype(dtype, device=target, prefer_exact=is_small and not is_quantized)
+    model = auto.load_model(folder, device=target, dtype=wanted, quantize=quantize, progress=progress)
     loaded = LoadedModel(
         name=name,
         model=model,

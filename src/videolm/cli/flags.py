@@ -34,6 +34,9 @@ def add_model_flags(parser: ArgumentParser) -> None:
     add_model_flag(parser)
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto (default), float32, bfloat16, float16")
+    parser.add_argument(
+        "--quantize", metavar="NAME", help="int8 or int4: keep the decoder's weights in so many bits, to save memory"
+    )
 
 
 def add_media_flags(parser: ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def open_session(args: Namespace) -> Session:
     from videolm.session import load
 
     with progress_bar("Loading the model", unit=" tensors") as update:
-        return load(args.model, device=args.device, dtype=args.dtype, progress=update)
+        return load(args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, progress=update)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from videolm.families.processors import build_processor, read_sampling
 from videolm.families.video_llava import VideoLlavaForConditionalGeneration
 from videolm.processing.processor import Processor
 from videolm.weights.files import open_weights
+from videolm.weights.quantize import WeightQuantization
 from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, staged_folder
 
 __all__ = [
@@ -75,10 +76,12 @@ def load_model(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
+    quantize: str | WeightQuantization | None = None,
     progress: Progress | None = None,
 ) -> FamilyModel:
     """The model in a local folder, ready to answer; ``dtype`` None or ``auto`` keeps that of its files."""
-    return model_class_of(folder).from_pretrained(folder, dtype=dtype, device=device, progress=progress)
+    model_class = model_class_of(folder)
+    return model_class.from_pretrained(folder, dtype=dtype, device=device, quantize=quantize, progress=progress)
 
 
 def load_processor(folder: str | Path) -> Processor:

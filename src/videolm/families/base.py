@@ -18,6 +18,7 @@ from videolm.families.not_offered import NOT_OFFERED, not_offered
 from videolm.families.outputs import BackboneOutput, CausalLMOutput, GenerateOutput
 from videolm.families.placement import check_attention, flash_attention
 from videolm.families.pretrained import PretrainedModel
+from videolm.families.quantization import num_weights
 from videolm.families.vocabulary import resize_vocabulary
 
 __all__ = ["Family", "FamilyConfig", "FamilyModel", "read_dtype"]
@@ -57,10 +58,8 @@ class FamilyModel(PretrainedModel):
         self.model.attn_implementation = implementation
 
     def num_parameters(self, only_trainable: bool = False) -> int:
-        """How many numbers the model has, tied ones once."""
-        return sum(
-            parameter.numel() for parameter in self.parameters() if parameter.requires_grad or not only_trainable
-        )
+        """How many numbers the model has, tied ones once and quantised ones as many as they stand for."""
+        return num_weights(self, only_trainable)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of token embeddings."""

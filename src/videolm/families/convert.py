@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videolm.errors import ArgumentError, ModelNotFoundError
+from videolm.errors import ArgumentError, CheckpointError, ModelNotFoundError
 from videolm.families.auto import model_class_for
 from videolm.families.declaration import Family, FamilyConfig
 from videolm.families.initialise import without_values
@@ -25,6 +25,7 @@ from videolm.families.written_processors import (
 from videolm.processing.processor import Processor
 from videolm.weights.files import WeightFiles, open_weights
 from videolm.weights.loading import match_weights
+from videolm.weights.packed_files import find_packed
 from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, save_weights, staged_folder
 
 __all__ = ["LAYOUTS", "Conversion", "convert"]
@@ -123,6 +124,11 @@ def _open(folder: Path) -> _Source:
     values = read_json(folder / "config.json")
     model_class = model_class_for(from_original(values), str(folder))
     family, files = model_class.family, open_weights(folder)
+    if packed := find_packed(files):
+        raise CheckpointError(
+            f"{folder} holds {len(packed)} quantised weights ({next(iter(packed))}, …): expected floating point, which "
+            "every layout can hold. Load the model with quantize='none', save it, and convert what was saved."
+        )
     config = family.config_class.from_dict(values).fitted_to(files)
     with without_values():
         model = model_class(config)

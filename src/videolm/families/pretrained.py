@@ -18,10 +18,20 @@ from videolm.families.hub import HubOptions, resolve
 from videolm.families.initialise import initialise, without_values
 from videolm.families.json_config import read_json, write_json
 from videolm.families.placement import check_attention, check_move, dtype_for, flash_attention, read_device
+from videolm.families.quantization import (
+    check_request,
+    check_saving,
+    default_dtype,
+    layer_maker,
+    read_quantize,
+    record,
+)
 from videolm.families.written_forms import written_form
 from videolm.models.video_lm import VideoLM
 from videolm.weights.files import WeightFiles, open_weights
 from videolm.weights.loading import load_weights
+from videolm.weights.packed_files import dequantized_files, find_packed
+from videolm.weights.quantize import WeightQuantization
 from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, save_weights, staged_folder, without_ties
 
 _LOG = logging.getLogger(__name__)
@@ -78,6 +88,7 @@ class PretrainedModel(VideoLM):
         attn_implementation: str | None = None,
         use_flash_attention_2: bool = False,
         keep_dtype: bool = False,
+        quantize: str | Mapping[str, Any] | WeightQuantization | None = None,
         key_mapping: Mapping[str, str] | None = None,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
@@ -94,6 +105,8 @@ class PretrainedModel(VideoLM):
             dtype: Of the parameters; None or ``auto`` keeps what the files hold. ``torch_dtype`` is its old name.
                 On a CPU float16 becomes bfloat16 where the CPU has it, else float32, unless ``keep_dtype``.
             device: Where to; ``device_map`` is another name for it, which also takes ``auto`` and a dict.
+            quantize: ``int8`` or ``int4`` keeps the decoder's weights so (``WeightQuantization`` says more); a CPU then
+                computes in bfloat16 unless told otherwise. ``none`` reads quantised files as floating point.
             low_cpu_mem_usage: Without effect: weights are always read one by one to their place.
             key_mapping: Regular expressions and what replaces them in the names of tensors in the files.
             progress: Called with the tensors loaded so far and their number.
@@ -101,6 +114,7 @@ class PretrainedModel(VideoLM):
         """
         place = read_device(device_map, device)
         attention = check_attention(attn_implementation, use_flash_attention_2)
+        asked = read_quantize(quantize)
         wanted = read_dtype(dtype if dtype is not None else torch_dtype)
         options = HubOptions(
             revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder, download=not local_files_only
@@ -108,15 +122,14 @@ class PretrainedModel(VideoLM):
         folder = resolve(name_or_path, options=options)
         check_keys(cls.family, config_values, signature(cls.from_pretrained).parameters)
         config = cls.family.config_class.from_pretrained(folder, **config_values)
-        if wanted is None and config.dtype == torch.float16:
-            wanted = config.dtype
         # Where no device is named, scripts move the model to the GPU afterwards, if there is one.
         aim = read_device("auto", None) if device is None and device_map is None else place
-        wanted = dtype_for(wanted, aim, keep=keep_dtype)
+        wanted = dtype_for(wanted or default_dtype(config, asked, aim), aim, keep=keep_dtype)
         if attention == "flash_attention_2":
             flash_attention(aim, wanted or config.dtype or torch.float32)
         files = open_weights(folder)
-        model = cls._load(config, files.renamed(key_mapping) if key_mapping else files, wanted, place, progress)
+        files = files.renamed(key_mapping) if key_mapping else files
+        model = cls._load(config, files, dtype=wanted, device=place, progress=progress, asked=asked)
         model.model.attn_implementation = attention
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_dict(read_json(folder / "generation_config.json"))
@@ -133,21 +146,31 @@ class PretrainedModel(VideoLM):
     ) -> Self:
         """Build a model from a configuration and tensors, in any layout that files have; the tensors are copied."""
         config = read_config(cls.family, config, cls.__name__)
-        return cls._load(config, WeightFiles.from_state_dict(state), dtype, device, None)
+        return cls._load(config, WeightFiles.from_state_dict(state), dtype=dtype, device=device)
 
     @classmethod
     def _load(
         cls,
         config: FamilyConfig,
         files: WeightFiles,
+        *,
         dtype: torch.dtype | None,
         device: torch.device | str,
-        progress: Progress | None,
+        progress: Progress | None = None,
+        asked: WeightQuantization | str | None = None,
     ) -> Self:
+        packed = find_packed(files)
+        asked = check_request(config, packed, asked)
+        files = dequantized_files(files, packed)
         with without_values():
             model = cls(config.fitted_to(files))
-        load_weights(model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress)
+        make_layer = layer_maker(model, files, packed, asked=asked, device=device)
+        load_weights(
+            model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress, make_layer=make_layer
+        )
         model.config.dtype = model.dtype
+        if asked is not None:
+            record(model.config, asked)
         return model.eval()
 
     def save_pretrained(
@@ -166,7 +189,7 @@ class PretrainedModel(VideoLM):
                 code. None: as ``hf`` if that holds all tensors, which it does for nearly all, and with every setting,
                 though some of them only this library reads.
             drop: Leave out what the layout cannot hold, in place of an error that names it.
-            dtype: Of the weights in the files; None: as they are.
+            dtype: Of the weights in the files; None: as they are, which quantised models must stay.
         """
         with staged_folder(folder) as stage:
             self.write_files(stage, layout=layout, drop=drop, dtype=dtype, max_shard_size=max_shard_size)
@@ -181,6 +204,7 @@ class PretrainedModel(VideoLM):
         max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
     ) -> None:
         """``save_pretrained`` into a folder that is still being put together."""
+        check_saving(self.config, layout, dtype)
         state = self.state_dict()
         config = self.family.config_class.from_dict(self.config.to_dict())
         config.dtype = dtype or self.dtype

@@ -31,6 +31,11 @@ def resize_vocabulary(model: FamilyModel, num_tokens: int, *, pad_to_multiple_of
             f"new_num_tokens is {num_tokens} and pad_to_multiple_of {multiple}: both must be at least 1. "
             "Pass the number of tokens that the tokenizer has."
         )
+    if not isinstance(model.lm_head, nn.Linear):
+        raise ArgumentError(
+            f"The vocabulary was to get {num_tokens} tokens, but the head is quantised: expected weights in floating "
+            "point, to which rows can be added. Load with quantize='none'."
+        )
     num_rows = math.ceil(num_tokens / multiple) * multiple
     backbone = model.model
     decoder = backbone.language_model

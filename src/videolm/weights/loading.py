@@ -13,9 +13,11 @@ from videolm.errors import CheckpointError
 from videolm.weights.files import WeightFiles
 from videolm.weights.keymap import KeyLayout, detect_layout
 
-__all__ = ["load_weights", "match_weights"]
+__all__ = ["LayerMaker", "load_weights", "match_weights"]
 
 Progress = Callable[[int, int | None], None]
+LayerMaker = Callable[[str, nn.Linear, str], nn.Module | None]
+"""A linear layer's path, the layer and its weight's name in the files in, what takes its place out; None: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ def load_weights(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    make_layer: LayerMaker | None = None,
 ) -> KeyLayout:
     """Fill a module from files, one tensor at a time, each going straight to its dtype and device.
 
@@ -43,6 +46,7 @@ def load_weights(
     Args:
         dtype: Of the floating-point tensors; None keeps what the files hold.
         progress: Called with the tensors read so far and their number.
+        make_layer: Asked for each linear layer when its weight is due; it reads the weight itself.
 
     Returns:
         The layout of the files.
@@ -50,9 +54,11 @@ def load_weights(
     layout, sources = match_weights(module, files, layouts)
     slots = _slots(module)
     for done, slot in enumerate(slots):
-        tensor = files.read(sources[slot.names[0]])
-        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-        _place(module, slot, tensor.to(device=device, dtype=wanted, copy=True))
+        key = sources[slot.names[0]]
+        if make_layer is None or not _replace(module, slot, key, make_layer):
+            tensor = files.read(key)
+            wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            _place(module, slot, tensor.to(device=device, dtype=wanted, copy=True))
         if progress is not None:
             progress(done + 1, len(slots))
     return layout
@@ -125,6 +131,15 @@ def _names_differ(
 def _sample(keys: Iterable[str]) -> str:
     keys = list(keys)
     return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+
+
+def _replace(module: nn.Module, slot: _Slot, key: str, make_layer: LayerMaker) -> bool:
+    path, _, attribute = slot.names[0].rpartition(".")
+    owner = module.get_submodule(path)
+    made = make_layer(path, owner, key) if attribute == "weight" and type(owner) is nn.Linear else None
+    if made is not None:
+        module.set_submodule(path, made)
+    return made is not None
 
 
 def _place(module: nn.Module, slot: _Slot, tensor: Tensor) -> None:
