@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from videolm.engine.config import EngineConfig
     from videolm.engine.engine import Engine
     from videolm.engine.request import Request, RequestOutput
+    from videolm.engine.vision_cache import VisionCacheConfig
     from videolm.errors import (
         ArgumentError,
         CapacityError,
@@ -103,6 +104,7 @@ _MODULES = {
     "videolm.engine.config": ("EngineConfig",),
     "videolm.engine.engine": ("Engine",),
     "videolm.engine.request": ("Request", "RequestOutput"),
+    "videolm.engine.vision_cache": ("VisionCacheConfig",),
     "videolm.errors": (
         "ArgumentError",
         "CapacityError",
@@ -245,6 +247,7 @@ __all__ = [
     "VideoLlavaModelOutputWithPast",
     "VideoLlavaProcessor",
     "VideoLlavaVideoProcessor",
+    "VisionCacheConfig",
     "VisualInput",
     "WeightQuantization",
     "load",

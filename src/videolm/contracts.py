@@ -81,6 +81,10 @@ class VisualInput:
     """What a video was counted with, and is laid out with; a picture has all of its tokens."""
     rope_factor: float | None = None
     """What positions of a prompt with it are divided by on top of what the model always does; None: by its own rule."""
+    content: str = ""
+    """A hash of its source, the choice of frames, the preprocessing and the rules of its tokens; empty: not known."""
+    features: Features | None = None
+    """What it was encoded to before; ``pixel_values`` may then be empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

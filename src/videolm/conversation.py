@@ -27,7 +27,7 @@ from videolm.processing.processor import Processor
 from videolm.reader import Medium, Reader
 from videolm.stopwatch import Stopwatch
 
-__all__ = ["Conversation", "LoadedModel", "TextStream", "check_question"]
+__all__ = ["Conversation", "LoadedModel", "TextStream", "check_question", "media_report"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +243,7 @@ class Conversation:
                 visual_tokens=sum(medium.num_tokens for medium in turn.inputs.media),
                 completion_tokens=len(output_ids),
             ),
-            media=tuple(_report(medium) for medium in self.media),
+            media=tuple(media_report(medium) for medium in self.media),
             timings_s={"load": loaded.load_s, **stages, "first_token": times[0], "total": watch.elapsed_s()},
             tokens_per_s=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
             output_ids=tuple(output_ids),
@@ -272,7 +272,8 @@ def check_question(question: Any) -> None:
         raise ArgumentError(f"The question is {found}: expected some text. Write what you want to know.")
 
 
-def _report(medium: Medium) -> MediaReport:
+def media_report(medium: Medium) -> MediaReport:
+    """What became of one medium."""
     frames, visual = medium
     return MediaReport(
         source=frames.source,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from PIL import Image
 from videolm.context_fit import ContextFit
 from videolm.contracts import Frames, VisualInput
 from videolm.errors import ArgumentError
+from videolm.media.content import open_content
+from videolm.media.limits import MediaLimits
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling, fps_indices
 from videolm.options import MEDIA_NAMES, MediaOptions, Options
@@ -29,7 +32,26 @@ Medium = tuple[Frames, VisualInput]
 OnDownload = Callable[[int, int | None], None]
 Source = tuple[Any, Kind]
 
-__all__ = ["Medium", "OnDownload", "Reader", "Source", "sources_of"]
+__all__ = ["KnownMedia", "Medium", "OnDownload", "Reader", "Source", "sources_of"]
+
+
+class KnownMedia(Protocol):
+    """Media that were read and encoded before."""
+
+    def find(self, content: str) -> Medium | None:
+        """The medium of this content, with its features in the place of pixels."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """How the media of one question are taken."""
+
+    sampling: FrameSampling
+    rules: VideoTokens
+    limits: MediaLimits
+    on_download: OnDownload | None
+    fit: ContextFit | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,42 +80,69 @@ class Reader:
         watch: Stopwatch,
         *,
         on_download: OnDownload | None = None,
+        known: KnownMedia | None = None,
     ) -> list[Medium]:
-        """Read all sources, timing the stages ``decode`` and ``preprocess``."""
+        """Read all sources, timing the stages ``decode`` and ``preprocess``.
+
+        Args:
+            known: Media that were read and encoded before, which need no decoding.
+        """
+        plan = self._plan(options, len(sources), on_download)
+        return [self._read_one(source, kind, plan, watch, known) for source, kind in sources]
+
+    def _plan(self, options: MediaOptions, num_media: int, on_download: OnDownload | None) -> _Plan:
         limits = options.media_limits()
         rules = self.processor.tokens.video.within(options.budget or self.processor.tokens.video.budget)
-        fit = self._fit(options, rules, len(sources))
-        if fit is not None:
+        if options.frames == "auto":
+            fit = ContextFit(window=self.window, may_stretch=self.may_stretch, rules=rules, num_videos=num_media)
             sampling = fit.sampling(self.sampling, options.fps, limits.max_frames)
-        else:
-            max_frames = rules.most_frames(int(self.context_len * MOST_VISUAL))
-            sampling = options.sampling(self.sampling, max_frames=max_frames)
+            return _Plan(sampling=sampling, rules=rules, limits=limits, on_download=on_download, fit=fit)
+        max_frames = rules.most_frames(int(self.context_len * MOST_VISUAL))
+        sampling = options.sampling(self.sampling, max_frames=max_frames)
+        return _Plan(sampling=sampling, rules=rules, limits=limits, on_download=on_download)
+
+    def _read_one(self, source: Any, kind: Kind, plan: _Plan, watch: Stopwatch, known: KnownMedia | None) -> Medium:
+        content = ""
+        if known is not None:
+            with watch.measure("decode"):
+                source, name, digest = open_content(source, plan.limits, plan.on_download)
+                if (found := self._find(known, digest, kind, plan)) is not None:
+                    return _renamed(found, name)
+            content = self._content(digest, kind, plan)
 
         def prepare_frame(frame: np.ndarray) -> np.ndarray:
             with watch.measure("preprocess"):
                 return self.processor.prepare_frame(frame)
 
-        media = []
-        for source, kind in sources:
-            with watch.measure("decode"):
-                frames = load_media(
-                    source,
-                    sampling=sampling,
-                    on_frame=prepare_frame,
-                    kind=kind,
-                    limits=limits,
-                    progress=on_download,
-                )
-            with watch.measure("preprocess"):
-                frames, visual = self._prepare(frames, rules, fit)
-            untimed = self.processor.time_instruction and not visual.note
-            media.append((_with_warnings(frames, sampling, rules, untimed=untimed), visual))
-        return media
+        with watch.measure("decode"):
+            frames = load_media(
+                source,
+                sampling=plan.sampling,
+                on_frame=prepare_frame,
+                kind=kind,
+                limits=plan.limits,
+                progress=plan.on_download,
+            )
+        with watch.measure("preprocess"):
+            frames, visual = self._prepare(frames, plan.rules, plan.fit)
+        untimed = self.processor.time_instruction and not visual.note
+        return _with_warnings(frames, plan.sampling, plan.rules, untimed=untimed), replace(visual, content=content)
 
-    def _fit(self, options: MediaOptions, rules: VideoTokens, num_videos: int) -> ContextFit | None:
-        if options.frames != "auto":
-            return None
-        return ContextFit(window=self.window, may_stretch=self.may_stretch, rules=rules, num_videos=num_videos)
+    def _find(self, known: KnownMedia, digest: str, kind: Kind, plan: _Plan) -> Medium | None:
+        """What is known of a medium, also where it was read without a word of its kind and turned out to be of this."""
+        kinds: tuple[Kind, ...] = ("auto", kind)
+        for told in dict.fromkeys(kinds):
+            found = known.find(self._content(digest, told, plan))
+            if found is not None and kind in (told, found[0].kind):
+                return found
+        return None
+
+    def _content(self, digest: str, kind: Kind, plan: _Plan) -> str:
+        """A hash of all that decides what the model sees of a medium."""
+        processor = self.processor
+        settings = (processor.image_pixels, processor.video_pixels, processor.tokens, processor.dtype)
+        choices = (digest, kind, plan.sampling, plan.rules.budget, processor.time_instruction)
+        return hashlib.sha256(repr((settings, choices)).encode()).hexdigest()
 
     def _prepare(self, frames: Frames, rules: VideoTokens, fit: ContextFit | None) -> Medium:
         if fit is None or frames.kind == "image":
@@ -130,6 +179,15 @@ def _with_warnings(frames: Frames, sampling: FrameSampling, rules: VideoTokens, 
     times = (f"{unknown_times(frames)} A video file has a clock.",) if untimed else ()
     warnings = (*frames.warnings, *_warn_of_bound(frames, sampling), *usual, *times)
     return replace(frames, warnings=tuple(dict.fromkeys(warnings)))  # Frames may have been read here before.
+
+
+def _renamed(medium: Medium, name: str) -> Medium:
+    """A medium that was read under another name before."""
+    frames, visual = medium
+    warnings = tuple(
+        name + line.removeprefix(frames.source) if line.startswith(frames.source) else line for line in frames.warnings
+    )
+    return replace(frames, source=name, warnings=warnings), visual
 
 
 def _tell(frames: Frames, chosen: Mapping[str, float], window: int) -> str:

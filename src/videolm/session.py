@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from videolm.contracts import Answer, Message
-from videolm.conversation import Conversation, LoadedModel, TextStream, check_question
+from videolm.contracts import Answer, MediaReport, Message
+from videolm.conversation import Conversation, LoadedModel, TextStream, check_question, media_report
 from videolm.devices import choose_device, choose_dtype
+from videolm.engine.vision_cache import VisionCache, VisionCacheConfig
 from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
 from videolm.families import auto
 from videolm.families.base import FamilyModel
 from videolm.families.quantization import read_quantize, stored_quantization
 from videolm.media.sampling import FrameSampling
 from videolm.models.video_lm import VideoLM
-from videolm.options import Options
+from videolm.options import MEDIA_NAMES, Options
 from videolm.processing.messages import normalise_messages
 from videolm.processing.processor import Processor
 from videolm.reader import Medium, OnDownload, Reader, Source, sources_of
@@ -32,6 +34,7 @@ _SMALL_MODEL_BYTES = 200_000_000
 __all__ = [
     "BUNDLED_NAME",
     "Conversation",
+    "IndexedMedium",
     "Session",
     "TextStream",
     "bundled_folder",
@@ -47,6 +50,7 @@ def load(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     quantize: str | WeightQuantization | None = None,
+    cache: VisionCacheConfig | str | Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Session:
     """Load a model.
@@ -57,6 +61,8 @@ def load(
         dtype: ``auto`` is the checkpoint's own on a GPU; on a CPU bfloat16 where the processor has it, and float32
             for small models such as the bundled one.
         quantize: ``int8`` or ``int4`` keeps the decoder's weights in so many bits; a ``WeightQuantization`` says more.
+        cache: Where encoded media are kept for further questions: a folder, or how much of them to keep. None: media
+            are read and encoded for each question or conversation.
         progress: Called with the tensors loaded so far and their number.
     """
     start = time.perf_counter()
@@ -76,7 +82,10 @@ def load(
         stop_token_ids=stop_token_ids(model, reader.processor),
         load_s=time.perf_counter() - start,
     )
-    return Session(loaded)
+    if cache is None:
+        return Session(loaded)
+    config = cache if isinstance(cache, VisionCacheConfig) else VisionCacheConfig(folder=Path(cache))
+    return Session(loaded, cache=VisionCache(model, config))
 
 
 def load_reader(name_or_path: str | Path | None = None) -> Reader:
@@ -123,11 +132,22 @@ def stop_token_ids(model: FamilyModel, processor: Processor) -> tuple[int, ...]:
     return tuple(dict.fromkeys(token_id for token_id in [*listed, own] if token_id is not None))
 
 
+@dataclass(frozen=True, kw_only=True)
+class IndexedMedium:
+    """What ``Session.index`` did with one medium."""
+
+    report: MediaReport
+    was_there: bool
+    """Whether the cache held it already."""
+    warnings: tuple[str, ...] = ()
+
+
 class Session:
     """A loaded model that answers questions; an ``Answerer``."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, *, cache: VisionCache | None = None) -> None:
         self._loaded = loaded
+        self._cache = cache
         self.on_download: OnDownload | None = None
         """Called while a medium is downloaded, with its bytes so far and in all; None where that is unknown."""
 
@@ -216,10 +236,42 @@ class Session:
         """What the model would see: the frames taken from each medium, and the pixels made of them."""
         return self._loaded.reader.inspect(media, options, on_download=self.on_download)
 
+    def index(self, media: Any, **options: Any) -> list[IndexedMedium]:
+        """Read and encode media ahead of questions about them; the session must have a cache.
+
+        Args:
+            options: Of ``ask``, those about media: questions with the same ones find what is encoded here.
+        """
+        if self._cache is None:
+            raise ArgumentError(
+                "This session has no cache to keep encoded media in: one is expected. "
+                "Write videolm.load(..., cache='a folder')."
+            )
+        parsed, watch = Options.parse(options, allowed=MEDIA_NAMES), Stopwatch(self.model.device)
+        read = self._read(sources_of(media), parsed, watch)
+        was_there = [visual.features is not None for _, visual in read]
+        return [
+            IndexedMedium(report=media_report(medium), was_there=there, warnings=medium[0].warnings)
+            for medium, there in zip(self._encode(read, watch), was_there, strict=True)
+        ]
+
     def _open(self, sources: list[Source], options: Options) -> Conversation:
         watch = Stopwatch(self.model.device)
-        media = self._loaded.reader.read(sources, options.media, watch, on_download=self.on_download)
+        media = self._encode(self._read(sources, options, watch), watch)
         return Conversation(self._loaded, media, options, watch=watch)
+
+    def _read(self, sources: list[Source], options: Options, watch: Stopwatch) -> list[Medium]:
+        reader, known = self._loaded.reader, self._cache
+        return reader.read(sources, options.media, watch, on_download=self.on_download, known=known)
+
+    def _encode(self, media: list[Medium], watch: Stopwatch) -> list[Medium]:
+        """With a cache, media with their features; what happened to its files is told with the first."""
+        if self._cache is None or not media:
+            return media
+        with watch.measure("vision"):
+            (frames, visual), *others = self._cache.encode(media)
+        warnings = (*frames.warnings, *self._cache.take_warnings())
+        return [(replace(frames, warnings=warnings), visual), *others]
 
 
 def _with_system(messages: Sequence[Message], options: Options) -> Sequence[Message]:

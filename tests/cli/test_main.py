@@ -55,7 +55,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "videolm: no command: expected one of ask, chat, inspect, models, convert, train, evaluate."),
+        ([], "videolm: no command: expected one of ask, chat, index, inspect, models, convert, train, evaluate."),
         (["aks"], 'videolm: no command is called "aks"'),
         (["--frames"], 'videolm: no option is called "--frames"'),
         (["ask"], "videolm ask: the following arguments are required: MEDIA... QUESTION."),
@@ -63,7 +63,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["ask", "clip.mp4", "What?", "--frmaes", "3"], "videolm ask: unrecognized arguments: --frmaes"),
         (
             ["ask", "clip.mp4", "What?", "--frames", "many"],
-            "videolm ask: argument --frames: invalid int value: 'many'.",
+            "videolm ask: argument --frames: 'many' is neither a whole number nor auto.",
         ),
         (["ask", "clip.mp4", "What?", "--frames"], "videolm ask: argument --frames: expected one argument."),
         (["chat"], "videolm chat: the following arguments are required: MEDIA."),

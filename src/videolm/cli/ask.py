@@ -27,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     flags.add_model_flags(parser)
     flags.add_media_flags(parser)
+    flags.add_cache_flags(parser)
     flags.add_answer_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object with the answer and what it cost")
     parser.add_argument("--no-stream", action="store_true", help="print the answer when it is complete")

@@ -30,6 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("media", nargs="+", metavar="MEDIA", help=f"each is {flags.MEDIA_HELP}")
     flags.add_model_flags(parser)
     flags.add_media_flags(parser)
+    flags.add_cache_flags(parser)
     flags.add_answer_flags(parser)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
 from typing import Any
 
 __all__ = [
     "add_answer_flags",
+    "add_cache_flags",
     "add_media_flags",
     "add_model_flag",
     "add_model_flags",
@@ -73,6 +75,21 @@ def add_reduction_flags(parser: ArgumentParser) -> None:
     )
 
 
+def add_cache_flags(parser: ArgumentParser, *, default: Path | None = None) -> None:
+    """Where encoded media are kept."""
+    kept = "keep encoded media in this folder, and use those that are there"
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help=kept if default is None else f"{kept} (default: {default})",
+    )
+    parser.add_argument(
+        "--cache-gb", type=float, metavar="X", help="let the folder hold X GB (default: 10), the last used ones"
+    )
+
+
 def add_answer_flags(parser: ArgumentParser) -> None:
     """How the answer is generated."""
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="end the answer after N tokens")
@@ -105,7 +122,10 @@ def reduction_options(args: Namespace) -> dict[str, Any]:
 
 
 def _number_or_auto(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is neither a whole number nor auto") from None
 
 
 def _given(args: Namespace, names: tuple[str, ...]) -> dict[str, Any]:

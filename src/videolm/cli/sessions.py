@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from videolm.cli.progress import progress_bar
+from videolm.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from videolm.engine.vision_cache import VisionCacheConfig
     from videolm.session import Session
 
 __all__ = ["check_media", "check_options", "open_session", "show_downloads"]
@@ -34,8 +36,29 @@ def open_session(args: Namespace) -> Session:
     """Load the model that the flags name."""
     from videolm.session import load
 
+    cache = _cache(args)
     with progress_bar("Loading the model", unit=" tensors") as update:
-        return load(args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, progress=update)
+        return load(
+            args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, cache=cache, progress=update
+        )
+
+
+def _cache(args: Namespace) -> VisionCacheConfig | None:
+    """What the flags of ``add_cache_flags`` say, where the command has them."""
+    from videolm.engine.vision_cache import VisionCacheConfig
+
+    folder, num_gb = getattr(args, "cache", None), getattr(args, "cache_gb", None)
+    if num_gb is not None and not 0 < num_gb < 1e6:
+        raise ArgumentError(f"--cache-gb is {num_gb:g}: expected a number of GB above 0. Leave it out for 10.")
+    if folder is None and num_gb is not None:
+        raise ArgumentError(f"--cache-gb is {num_gb:g}, but there is no --cache: expected both. Name a folder.")
+    if folder is None:
+        return None
+    return (
+        VisionCacheConfig(folder=folder)
+        if num_gb is None
+        else VisionCacheConfig(folder=folder, max_folder_bytes=int(num_gb * 1e9))
+    )
 
 
 @contextmanager

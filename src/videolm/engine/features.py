@@ -52,8 +52,11 @@ class FeatureMemory:
 
 
 def medium_key(medium: VisualInput) -> str:
-    """A hash of everything about a medium that its features depend on."""
-    pixels = medium.pixel_values.detach().cpu().contiguous()
+    """A hash of everything about a medium that its features depend on, but for the weights."""
+    if medium.content:
+        return medium.content
+    source = medium.pixel_values if medium.features is None else medium.features.tokens
+    pixels = source.detach().cpu().contiguous()
     layout = (medium.kind, medium.size, medium.num_tokens, medium.budget, str(pixels.dtype), tuple(pixels.shape))
     digest = hashlib.sha256(repr(layout).encode())
     digest.update(pixels.view(torch.uint8).numpy().data)

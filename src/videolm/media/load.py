@@ -36,7 +36,7 @@ def load_media(
     Args:
         source: a path, bytes, a file object, a ``data:``, ``file:``, http or https URL; a folder of frames; a uint8
             array ``[H, W, 3]`` (a picture) or ``[F, H, W, 3]`` (a video), numpy or torch; a PIL image; a list of
-            PIL images or arrays (a video); or ``Frames``, given back as they are.
+            PIL images or arrays (a video); what ``open_source`` made of one; or ``Frames``, given back as they are.
         on_frame: applied to each sampled frame of a video as soon as it is there, never to a picture.
         kind: ``auto`` takes a GIF, WebP or PNG of several frames as a video.
         progress: called while a URL is downloaded.
@@ -53,7 +53,7 @@ def load_media(
     if isinstance(source, list | tuple):
         _refuse_image_kind(kind, "A list", "is a video")
         return sample_pictures(source, "list of frames", sampling=sampling, limits=limits, on_frame=on_frame)
-    opened = open_source(source, limits, progress)
+    opened = source if isinstance(source, OpenedSource) else open_source(source, limits, progress)
     if opened.path is not None and opened.path.is_dir():
         _refuse_image_kind(kind, opened.name, "is a folder of frames")
         return sample_folder(opened.path, opened.name, sampling=sampling, limits=limits, on_frame=on_frame)

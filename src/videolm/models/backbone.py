@@ -71,19 +71,21 @@ class Backbone(nn.Module):
         """Encode all tiles and frames of all media together.
 
         Args:
-            media: Pictures and videos in any order.
+            media: Pictures and videos in any order; of one that was encoded before, the features are given back.
             max_tiles_per_batch: Most tiles in one call of the tower, but at least the frames that attend to each
                 other. None: all of them while gradients are recorded; otherwise as many as suit the device.
 
         Returns:
             One ``Features`` a medium, in order.
         """
-        for index, medium in enumerate(media):
-            self._check(index, medium)
+        features: dict[int, Features] = {}
         alike: dict[int | None, list[int]] = {}  # by how their frames are pooled
         for index, medium in enumerate(media):
+            if medium.features is not None:
+                features[index] = self._checked(index, medium, medium.features)
+                continue
+            self._check(index, medium)
             alike.setdefault(medium.budget.stride, []).append(index)
-        features: dict[int, Features] = {}
         for indices in alike.values():
             encoded = self._encode_alike([media[index] for index in indices], max_tiles_per_batch)
             features |= zip(indices, encoded, strict=True)
@@ -200,6 +202,15 @@ class Backbone(nn.Module):
         vision = self.config.vision
         tile_bytes = vision.num_positions * vision.intermediate_size * weight.element_size()
         return max(1, _CACHE_BYTES // tile_bytes)
+
+    def _checked(self, index: int, medium: VisualInput, features: Features) -> Features:
+        wanted = (medium.num_tokens, self.config.decoder.hidden_size)
+        if tuple(features.tokens.shape) != wanted:
+            raise PlaceholderMismatchError(
+                f"Medium {index} comes with features of shape {list(features.tokens.shape)}, but {list(wanted)} are "
+                "expected of this model. Encode it with this model."
+            )
+        return features
 
     def _check(self, index: int, medium: VisualInput) -> None:
         """Refuse a medium that another model's processor prepared, before anything is computed."""

@@ -1,0 +1,27 @@
+"""The hash of what encodes media: computed once, and again when a parameter has changed in place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from videolm.models.fingerprint import VisionFingerprint
+
+from .tiny import tiny_model
+
+
+def test_it_is_computed_once_and_again_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    compute = VisionFingerprint._compute
+    monkeypatch.setattr(VisionFingerprint, "_compute", lambda self, named: computed.append(1) or compute(self, named))
+    model = tiny_model()
+    fingerprint = VisionFingerprint(model)
+    first = fingerprint()
+    assert (fingerprint(), len(computed)) == (first, 1)
+    with torch.no_grad():
+        model.model.multi_modal_projector.linear_1.weight[0, 0] += 1
+    assert fingerprint() != first
+    with torch.no_grad():
+        model.lm_head.weight += 1
+        model.model.language_model.norm.weight += 1
+    assert (fingerprint(), len(computed)) == (fingerprint(), 2)
