@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-import textwrap
 import typing
 from pathlib import Path
 from typing import Any
@@ -101,5 +100,4 @@ def test_documented_commands_exist(page: Path) -> None:
 def test_the_python_examples_compile() -> None:
     for page in PAGES:
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
-            # A block may go on inside the class that an earlier one began.
-            compile(textwrap.dedent(block), f"{page.name} block {number}", "exec")
+            compile(block, f"{page.name} block {number}", "exec")

@@ -18,6 +18,7 @@ from videolm.engine.vision_cache import VisionCache, VisionCacheConfig
 from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
 from videolm.families import auto
 from videolm.families.base import FamilyModel
+from videolm.families.fine_tunes import find_parts
 from videolm.families.quantization import read_quantize, stored_quantization
 from videolm.media.sampling import FrameSampling
 from videolm.models.video_lm import VideoLM
@@ -47,6 +48,7 @@ __all__ = [
 def load(
     name_or_path: str | Path | None = None,
     *,
+    base: str | Path | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     quantize: str | WeightQuantization | None = None,
@@ -57,6 +59,7 @@ def load(
 
     Args:
         name_or_path: A folder or a Hugging Face name; None for the bundled model.
+        base: The model that a LoRA adapter or a projector belongs to, if its folder does not name it.
         device: ``auto`` is the first CUDA device, without one the CPU.
         dtype: ``auto`` is the checkpoint's own on a GPU; on a CPU bfloat16 where the processor has it, and float32
             for small models such as the bundled one.
@@ -70,11 +73,11 @@ def load(
     choose_dtype(dtype, device=target)  # Wrong names are refused before anything is read.
     read_quantize(quantize)
     name, folder = _locate(name_or_path)
-    reader = _reader(folder)  # Before the weights, which take longer.
-    is_quantized = quantize is not None or stored_quantization(auto.load_config(folder)) is not None
-    is_small = _weight_bytes(folder) <= _SMALL_MODEL_BYTES
+    reader = _reader(folder, base)  # Before the weights, which take longer.
+    is_quantized = quantize is not None or stored_quantization(auto.load_config(folder, base=base)) is not None
+    is_small = find_parts(folder, base).num_bytes <= _SMALL_MODEL_BYTES
     wanted = choose_dtype(dtype, device=target, prefer_exact=is_small and not is_quantized)
-    model = auto.load_model(folder, device=target, dtype=wanted, quantize=quantize, progress=progress)
+    model = auto.load_model(folder, base=base, device=target, dtype=wanted, quantize=quantize, progress=progress)
     loaded = LoadedModel(
         name=name,
         model=model,
@@ -88,9 +91,9 @@ def load(
     return Session(loaded, cache=VisionCache(model, config))
 
 
-def load_reader(name_or_path: str | Path | None = None) -> Reader:
+def load_reader(name_or_path: str | Path | None = None, *, base: str | Path | None = None) -> Reader:
     """The part of a model that reads media, without its weights."""
-    return _reader(_locate(name_or_path)[1])
+    return _reader(_locate(name_or_path)[1], base)
 
 
 def _locate(name_or_path: str | Path | None) -> tuple[str, Path]:
@@ -100,11 +103,11 @@ def _locate(name_or_path: str | Path | None) -> tuple[str, Path]:
     return str(name_or_path), auto.resolve(name_or_path)
 
 
-def _reader(folder: Path) -> Reader:
-    decoder = auto.load_config(folder).model_settings().decoder
+def _reader(folder: Path, base: str | Path | None) -> Reader:
+    decoder = auto.load_config(folder, base=base).model_settings().decoder
     return Reader(
-        processor=auto.load_processor(folder),
-        sampling=auto.family_of(folder).sampling,
+        processor=auto.load_processor(folder, base=base),
+        sampling=auto.family_of(folder, base=base).sampling,
         context_len=decoder.longest_context,
         window=int(decoder.max_position_embeddings * decoder.fixed_rope_factor),
         may_stretch=decoder.may_stretch,
@@ -282,7 +285,3 @@ def _with_system(messages: Sequence[Message], options: Options) -> Sequence[Mess
             "There are two system prompts, one in the messages and one as an option: expected at most one. Remove one."
         )
     return [{"role": "system", "content": options.system}, *messages]
-
-
-def _weight_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from videolm.cli.flags import add_base_flag
 from videolm.cli.progress import progress_bar
 
-USAGE = "SRC DST --layout hf|hf5|original [--drop] [--max-shard-size SIZE]"
+USAGE = "SRC DST --layout hf|hf5|original [--base NAME] [--drop] [--max-shard-size SIZE]"
 DESCRIPTION = (
     "Write a model in another layout of files: configuration, weights, tokenizer and processor. hf is read by every\n"
     "transformers release, hf5 is what its fifth writes, original is what the original code reads. Tensors are copied\n"
@@ -22,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="the model: a folder or a Hugging Face name")
     parser.add_argument("target", metavar="DST", help="the folder to make; one that is there must be empty")
     parser.add_argument("--layout", required=True, choices=("hf", "hf5", "original"), help="how the files are made")
+    add_base_flag(parser)
     parser.add_argument(
         "--drop", action="store_true", help="leave out what the layout cannot hold, which is an error otherwise"
     )
@@ -40,6 +42,7 @@ def run(args: Namespace) -> int:
             resolve(args.source),
             Path(args.target).expanduser(),
             layout=args.layout,
+            base=args.base,
             drop=args.drop,
             max_shard_size=args.max_shard_size,
             progress=update,

@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = [
     "add_answer_flags",
+    "add_base_flag",
     "add_cache_flags",
     "add_media_flags",
     "add_model_flag",
@@ -28,6 +29,14 @@ def add_model_flag(parser: ArgumentParser) -> None:
     """Which model."""
     parser.add_argument(
         "--model", metavar="NAME", help="a folder or a Hugging Face name; the bundled model when left out"
+    )
+    add_base_flag(parser)
+
+
+def add_base_flag(parser: ArgumentParser) -> None:
+    """What a model tunes."""
+    parser.add_argument(
+        "--base", metavar="NAME", help="the model that a LoRA adapter or a projector belongs to, if it does not name it"
     )
 
 

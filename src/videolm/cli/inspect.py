@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
     from videolm.processing.contact_sheet import contact_sheet, describe
     from videolm.session import load_reader
 
-    reader = load_reader(args.model)
+    reader = load_reader(args.model, base=args.base)
     with progress_bar("Downloading", unit="B") as update:
         items = reader.inspect(args.media, options, on_download=update)
     facts = describe(items, reader.processor)

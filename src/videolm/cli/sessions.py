@@ -39,7 +39,13 @@ def open_session(args: Namespace) -> Session:
     cache = _cache(args)
     with progress_bar("Loading the model", unit=" tensors") as update:
         return load(
-            args.model, device=args.device, dtype=args.dtype, quantize=args.quantize, cache=cache, progress=update
+            args.model,
+            base=args.base,
+            device=args.device,
+            dtype=args.dtype,
+            quantize=args.quantize,
+            cache=cache,
+            progress=update,
         )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from videolm.errors import CheckpointError, ConfigError, ModelNotFoundError
 from videolm.families.base import Family, FamilyConfig, FamilyModel, read_dtype
+from videolm.families.fine_tunes import ModelParts, find_parts
 from videolm.families.hub import resolve
 from videolm.families.initialise import without_values
 from videolm.families.json_config import read_json
@@ -53,43 +54,46 @@ _BY_TYPE = {model_class.family.model_type: model_class for model_class in MODEL_
 Progress = Callable[[int, int | None], None]
 
 
-def load_config(folder: str | Path) -> FamilyConfig:
-    """The configuration of the model in a local folder."""
-    values = _read_config(Path(folder))
+def load_config(folder: str | Path, *, base: str | Path | None = None) -> FamilyConfig:
+    """The configuration of the model in a local folder; ``base`` is the model that it tunes, if it does."""
+    values = _read_config(_parts(folder, base).config)
     return model_class_for(values, str(folder)).family.config_class.from_dict(values)
 
 
-def family_of(folder: str | Path) -> Family:
+def family_of(folder: str | Path, *, base: str | Path | None = None) -> Family:
     """The family of the model in a local folder; its ``sampling`` is what the folder's files say, if they do."""
-    folder = Path(folder)
+    folder = _parts(folder, base).config
     family = model_class_for(_read_config(folder), str(folder)).family
     return replace(family, sampling=read_sampling(folder, family))
 
 
-def model_class_of(folder: str | Path) -> type[FamilyModel]:
+def model_class_of(folder: str | Path, *, base: str | Path | None = None) -> type[FamilyModel]:
     """The class of the model in a local folder."""
-    return model_class_for(_read_config(Path(folder)), str(folder))
+    return model_class_for(_read_config(_parts(folder, base).config), str(folder))
 
 
 def load_model(
     folder: str | Path,
     *,
+    base: str | Path | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
     quantize: str | WeightQuantization | None = None,
     progress: Progress | None = None,
 ) -> FamilyModel:
     """The model in a local folder, ready to answer; ``dtype`` None or ``auto`` keeps that of its files."""
-    model_class = model_class_of(folder)
-    return model_class.from_pretrained(folder, dtype=dtype, device=device, quantize=quantize, progress=progress)
+    model_class = model_class_of(folder, base=base)
+    return model_class.from_pretrained(
+        folder, base=base, dtype=dtype, device=device, quantize=quantize, progress=progress
+    )
 
 
-def load_processor(folder: str | Path) -> Processor:
+def load_processor(folder: str | Path, *, base: str | Path | None = None) -> Processor:
     """The processor of the model in a local folder."""
-    folder = Path(folder)
-    values = _read_config(folder)
+    parts = _parts(folder, base)
+    values = _read_config(parts.config)
     family = model_class_for(values, str(folder)).family
-    return build_processor(folder, family, family.config_class.from_dict(values))
+    return build_processor(parts.config, family, family.config_class.from_dict(values), tokenizer=parts.tokenizer)
 
 
 def new_model(
@@ -147,12 +151,17 @@ def describe_folder(folder: str | Path) -> dict[str, Any]:
     }
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _parts(folder: str | Path, base: str | Path | None) -> ModelParts:
+    folder = Path(folder)
     if not folder.is_dir():
         raise ModelNotFoundError(
             f"{folder} is no folder: expected the folder of a model, which holds config.json and weights. "
             "Check the path."
         )
+    return find_parts(folder, base)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     return from_original(read_json(folder / "config.json"))
 
 

@@ -82,7 +82,7 @@ class AutoModelForImageTextToText(_Auto):
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> FamilyModel:
         """The model; options as its own class takes them."""
-        model_class = model_class_of(folder_of(name_or_path, dict(options)))
+        model_class = model_class_of(folder_of(name_or_path, dict(options)), base=options.get("base"))
         return model_class.from_pretrained(name_or_path, **options)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from videolm.errors import ArgumentError, CheckpointError, ModelNotFoundError
 from videolm.families.auto import model_class_for
 from videolm.families.declaration import Family, FamilyConfig
+from videolm.families.fine_tunes import find_parts, open_parts
 from videolm.families.initialise import without_values
 from videolm.families.json_config import read_json, write_json
 from videolm.families.original_configs import from_original, is_original
@@ -23,7 +24,7 @@ from videolm.families.written_processors import (
     write_processor,
 )
 from videolm.processing.processor import Processor
-from videolm.weights.files import WeightFiles, open_weights
+from videolm.weights.files import WeightFiles
 from videolm.weights.loading import match_weights
 from videolm.weights.packed_files import find_packed
 from videolm.weights.saving import DEFAULT_MAX_SHARD_SIZE, save_weights, staged_folder
@@ -57,6 +58,9 @@ class _Source:
     """A model's folder, opened."""
 
     folder: Path
+    """Of ``config.json``."""
+    words: Path
+    """Of the tokenizer."""
     values: dict[str, Any]
     """Its ``config.json``, as it is."""
     family: Family
@@ -71,6 +75,7 @@ def convert(
     target: Path,
     *,
     layout: str,
+    base: str | Path | None = None,
     drop: bool = False,
     max_shard_size: int | str = DEFAULT_MAX_SHARD_SIZE,
     progress: Progress | None = None,
@@ -78,20 +83,21 @@ def convert(
     """Write the model in one folder to another, which must not exist or be empty, tensor by tensor.
 
     Args:
+        base: The model that a LoRA adapter or a projector in ``source`` belongs to, if it does not name it.
         layout: ``hf``, ``hf5`` or ``original``; see ``FamilyModel.save_pretrained``.
         drop: Leave out what the layout cannot hold, in place of an error that names it.
         progress: Called with the shards written so far and their number.
     """
     _check(target, layout)
-    opened = _open(source)
+    opened = _open(source, base)
     form = _form(opened, layout, drop=drop)
     with staged_folder(target) as stage:
         write_json(stage / "config.json", form.config)
-        if (source / "generation_config.json").is_file():
-            shutil.copyfile(source / "generation_config.json", stage / "generation_config.json")
+        if (opened.folder / "generation_config.json").is_file():
+            shutil.copyfile(opened.folder / "generation_config.json", stage / "generation_config.json")
         if opened.processor is not None:
             config = opened.family.config_class.from_dict(form.config)
-            write_processor(stage, opened.processor, opened.family, config, layout=layout, source=source)
+            write_processor(stage, opened.processor, opened.family, config, layout=layout, source=opened.words)
         tensors = form.tensors(opened.tensors)
         save_weights(stage, tensors, form.key_layout, max_shard_size=max_shard_size, progress=progress)
     return Conversion(
@@ -116,14 +122,15 @@ def _check(target: Path, layout: str) -> None:
         )
 
 
-def _open(folder: Path) -> _Source:
+def _open(folder: Path, base: str | Path | None) -> _Source:
     if not folder.is_dir():
         raise ModelNotFoundError(
             f"{folder} is no folder: expected that of a model, which holds config.json and weights. Check the path."
         )
-    values = read_json(folder / "config.json")
+    parts = find_parts(folder, base)
+    values = read_json(parts.config / "config.json")
     model_class = model_class_for(from_original(values), str(folder))
-    family, files = model_class.family, open_weights(folder)
+    family, files = model_class.family, open_parts(parts, model_class.family.layouts)
     if packed := find_packed(files):
         raise CheckpointError(
             f"{folder} holds {len(packed)} quantised weights ({next(iter(packed))}, …): expected floating point, which "
@@ -133,14 +140,16 @@ def _open(folder: Path) -> _Source:
     with without_values():
         model = model_class(config)
     _, sources = match_weights(model, files, family.layouts)
-    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+    words = parts.tokenizer
+    has_tokenizer = any((words / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
     return _Source(
-        folder=folder,
+        folder=parts.config,
+        words=words,
         values=values,
         family=family,
         config=config,
         tensors=files.named(sources),
-        processor=build_processor(folder, family, config) if has_tokenizer else None,
+        processor=build_processor(parts.config, family, config, tokenizer=words) if has_tokenizer else None,
     )
 
 

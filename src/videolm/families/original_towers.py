@@ -64,8 +64,8 @@ def nearest_tower(vision: JsonConfig) -> tuple[str, dict[str, Any]]:
     """The name of the tower that this one is most like, and the keys in which it differs from it."""
     differences = {}
     for name, tower in TOWERS.items():
-        named = type(vision).from_dict(tower.config)
         if tower.config["model_type"] == vision.model_type:
+            named = type(vision).from_dict(tower.config)
             own = {key: getattr(vision, key) for key in vision.keys if getattr(vision, key) != getattr(named, key)}
             differences[name] = own
     nearest = min(differences, key=lambda name: len(differences[name]))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from videolm.families.backbone import FamilyBackbone
 from videolm.families.declaration import Family, FamilyConfig, check_keys, read_config, read_dtype
+from videolm.families.fine_tunes import find_parts, open_parts
 from videolm.families.generation_config import GenerationConfig
 from videolm.families.hub import HubOptions, resolve
 from videolm.families.initialise import initialise, without_values
@@ -28,7 +29,7 @@ from videolm.families.quantization import (
 )
 from videolm.families.written_forms import written_form
 from videolm.models.video_lm import VideoLM
-from videolm.weights.files import WeightFiles, open_weights
+from videolm.weights.files import WeightFiles
 from videolm.weights.loading import load_weights
 from videolm.weights.packed_files import dequantized_files, find_packed
 from videolm.weights.quantize import WeightQuantization
@@ -80,6 +81,7 @@ class PretrainedModel(VideoLM):
         cls,
         name_or_path: str | Path,
         *,
+        base: str | Path | None = None,
         dtype: torch.dtype | str | None = None,
         torch_dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
@@ -102,6 +104,7 @@ class PretrainedModel(VideoLM):
 
         Args:
             name_or_path: A local folder, or a hub name.
+            base: The model that a LoRA adapter or a projector there belongs to, if the folder does not name it.
             dtype: Of the parameters; None or ``auto`` keeps what the files hold. ``torch_dtype`` is its old name.
                 On a CPU float16 becomes bfloat16 where the CPU has it, else float32, unless ``keep_dtype``.
             device: Where to; ``device_map`` is another name for it, which also takes ``auto`` and a dict.
@@ -119,7 +122,8 @@ class PretrainedModel(VideoLM):
         options = HubOptions(
             revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder, download=not local_files_only
         )
-        folder = resolve(name_or_path, options=options)
+        parts = find_parts(resolve(name_or_path, options=options), base, hub=options)
+        folder = parts.config
         check_keys(cls.family, config_values, signature(cls.from_pretrained).parameters)
         config = cls.family.config_class.from_pretrained(folder, **config_values)
         # Where no device is named, scripts move the model to the GPU afterwards, if there is one.
@@ -127,7 +131,7 @@ class PretrainedModel(VideoLM):
         wanted = dtype_for(wanted or default_dtype(config, asked, aim), aim, keep=keep_dtype)
         if attention == "flash_attention_2":
             flash_attention(aim, wanted or config.dtype or torch.float32)
-        files = open_weights(folder)
+        files = open_parts(parts, cls.family.layouts)
         files = files.renamed(key_mapping) if key_mapping else files
         model = cls._load(config, files, dtype=wanted, device=place, progress=progress, asked=asked)
         model.model.attn_implementation = attention

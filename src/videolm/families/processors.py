@@ -33,17 +33,21 @@ _PROMPT_MARKERS = {"chatml": "<|im_start|>", "llama_3": "<|start_header_id|>"}
 """Tokens of tokenizers that were trained for one format of prompts."""
 
 
-def build_processor(folder: Path, family: Family, config: FamilyConfig) -> Processor:
-    """The processor of the model in ``folder``, checked against the model's configuration."""
+def build_processor(folder: Path, family: Family, config: FamilyConfig, *, tokenizer: Path | None = None) -> Processor:
+    """The processor of the model in ``folder``, checked against the model's configuration.
+
+    Args:
+        tokenizer: The folder of the tokenizer, if that is another.
+    """
     tokens = config.visual_tokens()
     whole = _read(folder, "processor_config.json")
     check_keys(whole, model_keys(config), str(folder / "processor_config.json"))
     image_file, video_file = image_settings(folder, whole), video_settings(folder, whole)
-    tokenizer = Tokenizer.from_folder(folder)
+    words = Tokenizer.from_folder(tokenizer or folder)
     image_pixels = _pixels(folder, image_file, tokens)
     return Processor(
-        tokenizer=tokenizer,
-        chat_template=chat_template_of(folder, family, config, tokenizer),
+        tokenizer=words,
+        chat_template=chat_template_of(folder, family, config, words),
         image_pixels=_checked_tiles(folder, image_pixels, tokens),
         video_pixels=_pixels(folder, video_file, tokens),
         tokens=tokens,

@@ -191,7 +191,7 @@ def _original(family: Family, config: FamilyConfig) -> tuple[dict[str, Any], lis
     values["vocab_size"] = getattr(getattr(config, "text_config"), _UNPADDED, None) or values["vocab_size"]  # noqa: B009
     try:
         read = from_original(values)
-        back = family.config_class.from_dict(values)
+        back = family.config_class.from_dict(values) if read["model_type"] == family.model_type else config
     except ConfigError as error:
         raise CheckpointError(
             f"The layout original cannot hold this model, whose configuration the original code does not know: {error}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from videolm.errors import ArgumentError, CheckpointError, ModelNotFoundError
 from videolm.weights.writing import DTYPES
 
-__all__ = ["TensorSource", "WeightFiles", "open_weights", "read_torch_file"]
+__all__ = ["TensorSource", "WeightFiles", "open_file", "open_weights"]
 
 _SINGLE_NAMES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_NAMES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -124,6 +124,11 @@ def open_weights(folder: Path | str) -> WeightFiles:
     raise _nothing_found(folder)
 
 
+def open_file(path: Path) -> WeightFiles:
+    """Open one file, a safetensors or a torch ``.bin``."""
+    return WeightFiles.over(path, _open_shard(path))
+
+
 def _nothing_found(folder: Path) -> CheckpointError:
     shards = sorted(path.name for path in folder.glob("*") if _SHARD_NAME.fullmatch(path.name))
     if shards:
@@ -223,11 +228,10 @@ class _TensorShard:
 
 class _TorchShard(_TensorShard):
     def __init__(self, path: Path) -> None:
-        super().__init__(read_torch_file(path))
+        super().__init__(_read_torch_file(path))
 
 
-def read_torch_file(path: Path) -> dict[str, Tensor]:
-    """The tensors in a ``.bin`` file, mapped where its form allows that; nothing in it is ever run."""
+def _read_torch_file(path: Path) -> dict[str, Tensor]:
     try:
         return _load_torch_file(path)
     except pickle.UnpicklingError as error:
