@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+import textwrap
 import typing
 from pathlib import Path
 from typing import Any
@@ -100,4 +101,5 @@ def test_documented_commands_exist(page: Path) -> None:
 def test_the_python_examples_compile() -> None:
     for page in PAGES:
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
-            compile(block, f"{page.name} block {number}", "exec")
+            # A block may go on inside the class that an earlier one began.
+            compile(textwrap.dedent(block), f"{page.name} block {number}", "exec")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from videolm.contracts import Answer, Answerer, AnswerStream, Frames, MediaReport, ModelInputs, Usage, VisualInput
     from videolm.conversation import Conversation
+    from videolm.engine.async_engine import AsyncEngine
     from videolm.engine.config import EngineConfig
     from videolm.engine.engine import Engine
     from videolm.engine.request import Request, RequestOutput
@@ -101,6 +102,7 @@ _MODULES = {
         "VisualInput",
     ),
     "videolm.conversation": ("Conversation",),
+    "videolm.engine.async_engine": ("AsyncEngine",),
     "videolm.engine.config": ("EngineConfig",),
     "videolm.engine.engine": ("Engine",),
     "videolm.engine.request": ("Request", "RequestOutput"),
@@ -182,6 +184,7 @@ __all__ = [
     "AnswerStream",
     "Answerer",
     "ArgumentError",
+    "AsyncEngine",
     "AutoConfig",
     "AutoImageProcessor",
     "AutoModelForImageTextToText",

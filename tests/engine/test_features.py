@@ -12,6 +12,7 @@ import torch
 from videolm.contracts import Features, VisualInput
 from videolm.engine.features import FeatureMemory, medium_key
 from videolm.models.video_lm import VideoLM
+from videolm.visual_tokens import TokenBudget
 
 from ..models.tiny import clip, picture, tiny_model
 
@@ -76,6 +77,7 @@ def test_keys_tell_media_apart_by_everything_that_features_depend_on() -> None:
         replace(medium, kind="image"),
         replace(medium, size=(1, 2)),
         replace(medium, num_tokens=1),
+        replace(medium, budget=TokenBudget(fraction=0.5)),
         replace(medium, pixel_values=medium.pixel_values.to(torch.bfloat16)),
         replace(medium, pixel_values=medium.pixel_values.flip(0)),
     ]

@@ -15,7 +15,7 @@ from videolm.engine.config import EngineConfig
 from videolm.engine.draft import PromptLookup
 from videolm.engine.faults import refused, told
 from videolm.engine.features import FeatureMemory, FeatureSource
-from videolm.engine.fitting import check_capacity, fit_to_context, num_video_tokens
+from videolm.engine.fitting import check_capacity, fit_to_context
 from videolm.engine.keys import content_of, root_key
 from videolm.engine.memory import is_out_of_memory
 from videolm.engine.preparing import prepare
@@ -89,7 +89,7 @@ class Engine:
         decoder = self.model.model.config.decoder
         params = fit_to_context(inputs, request.params, decoder)
         max_tokens = check_capacity(request.id, inputs, params, self.capacity)
-        factor = decoder.prompt_rope_factor(num_video_tokens(inputs))
+        factor = decoder.rope_factor_of(inputs.media)
         content = content_of(inputs, request.media_keys)
         job = Job(id=request.id, root=root_key(factor), content=content, max_tokens=max_tokens)
         self._answering[request.id] = Answering(

@@ -9,17 +9,12 @@ from videolm.errors import CapacityError, ProcessingError
 from videolm.generation.params import SamplingParams
 from videolm.models.config import DecoderConfig
 
-__all__ = ["check_capacity", "fit_to_context", "num_video_tokens"]
-
-
-def num_video_tokens(inputs: ModelInputs) -> int:
-    """Tokens of all its videos."""
-    return sum(medium.num_tokens for medium in inputs.media if medium.kind == "video")
+__all__ = ["check_capacity", "fit_to_context"]
 
 
 def fit_to_context(inputs: ModelInputs, params: SamplingParams, decoder: DecoderConfig) -> SamplingParams:
     """Generate no further than the context reaches."""
-    num_tokens, context_len = len(inputs.input_ids), decoder.context_len(num_video_tokens(inputs))
+    num_tokens, context_len = len(inputs.input_ids), decoder.context_len(inputs.media)
     if not num_tokens:
         raise ProcessingError("The prompt has no tokens: a model needs at least one. Write a question.")
     if num_tokens >= context_len:
