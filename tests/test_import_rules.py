@@ -42,7 +42,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "engine": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
     ),
-    "session": LEVELS_0_TO_3 | {"conversation", "reader"},
+    "indexing": frozenset({"conversation", "reader", "options", "stopwatch", "engine", "contracts"}),
+    "session": LEVELS_0_TO_3 | {"conversation", "reader", "indexing"},
     "training": LEVELS_0_TO_3 - {"engine"},
     "server": LEVELS_0_TO_3 - {"families"},
     "captioning": LEVELS_0_TO_3,

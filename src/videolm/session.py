@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from videolm.contracts import Answer, MediaReport, Message
-from videolm.conversation import Conversation, LoadedModel, TextStream, check_question, media_report
+from videolm.contracts import Answer, Message
+from videolm.conversation import Conversation, LoadedModel, TextStream, check_question
 from videolm.devices import choose_device, choose_dtype
 from videolm.engine.vision_cache import VisionCache, VisionCacheConfig
 from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
@@ -20,6 +19,7 @@ from videolm.families import auto
 from videolm.families.base import FamilyModel
 from videolm.families.fine_tunes import find_parts
 from videolm.families.quantization import read_quantize, stored_quantization
+from videolm.indexing import IndexedMedium, encode_media, index_media
 from videolm.media.sampling import FrameSampling
 from videolm.models.video_lm import VideoLM
 from videolm.options import MEDIA_NAMES, Options
@@ -35,7 +35,6 @@ _SMALL_MODEL_BYTES = 200_000_000
 __all__ = [
     "BUNDLED_NAME",
     "Conversation",
-    "IndexedMedium",
     "Session",
     "TextStream",
     "bundled_folder",
@@ -135,16 +134,6 @@ def stop_token_ids(model: FamilyModel, processor: Processor) -> tuple[int, ...]:
     return tuple(dict.fromkeys(token_id for token_id in [*listed, own] if token_id is not None))
 
 
-@dataclass(frozen=True, kw_only=True)
-class IndexedMedium:
-    """What ``Session.index`` did with one medium."""
-
-    report: MediaReport
-    was_there: bool
-    """Whether the cache held it already."""
-    warnings: tuple[str, ...] = ()
-
-
 class Session:
     """A loaded model that answers questions; an ``Answerer``."""
 
@@ -239,8 +228,11 @@ class Session:
         """What the model would see: the frames taken from each medium, and the pixels made of them."""
         return self._loaded.reader.inspect(media, options, on_download=self.on_download)
 
-    def index(self, media: Any, **options: Any) -> list[IndexedMedium]:
+    def index(self, media: Any, **options: Any) -> Iterator[IndexedMedium]:
         """Read and encode media ahead of questions about them; the session must have a cache.
+
+        A few media are read ahead in threads; what is ready is encoded together and told as it is done. An error
+        belongs to its own medium.
 
         Args:
             options: Of ``ask``, those about media: questions with the same ones find what is encoded here.
@@ -250,31 +242,16 @@ class Session:
                 "This session has no cache to keep encoded media in: one is expected. "
                 "Write videolm.load(..., cache='a folder')."
             )
-        parsed, watch = Options.parse(options, allowed=MEDIA_NAMES), Stopwatch(self.model.device)
-        read = self._read(sources_of(media), parsed, watch)
-        was_there = [visual.features is not None for _, visual in read]
-        return [
-            IndexedMedium(report=media_report(medium), was_there=there, warnings=medium[0].warnings)
-            for medium, there in zip(self._encode(read, watch), was_there, strict=True)
-        ]
+        parsed, reader = Options.parse(options, allowed=MEDIA_NAMES), self._loaded.reader
+        return index_media(sources_of(media), parsed.media, reader, self._cache, on_download=self.on_download)
 
     def _open(self, sources: list[Source], options: Options) -> Conversation:
-        watch = Stopwatch(self.model.device)
-        media = self._encode(self._read(sources, options, watch), watch)
+        watch, reader, cache = Stopwatch(self.model.device), self._loaded.reader, self._cache
+        media = reader.read(sources, options.media, watch, on_download=self.on_download, known=cache)
+        if cache is not None:
+            with watch.measure("vision"):
+                media = encode_media(media, cache)
         return Conversation(self._loaded, media, options, watch=watch)
-
-    def _read(self, sources: list[Source], options: Options, watch: Stopwatch) -> list[Medium]:
-        reader, known = self._loaded.reader, self._cache
-        return reader.read(sources, options.media, watch, on_download=self.on_download, known=known)
-
-    def _encode(self, media: list[Medium], watch: Stopwatch) -> list[Medium]:
-        """With a cache, media with their features; what happened to its files is told with the first."""
-        if self._cache is None or not media:
-            return media
-        with watch.measure("vision"):
-            (frames, visual), *others = self._cache.encode(media)
-        warnings = (*frames.warnings, *self._cache.take_warnings())
-        return [(replace(frames, warnings=warnings), visual), *others]
 
 
 def _with_system(messages: Sequence[Message], options: Options) -> Sequence[Message]:

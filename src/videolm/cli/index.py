@@ -10,7 +10,6 @@ from videolm.cli import flags
 from videolm.cli.output import one_line, print_warnings
 from videolm.cli.progress import progress_bar
 from videolm.cli.sessions import check_options, open_session
-from videolm.errors import VideoLMError
 
 USAGE = "[options] MEDIA..."
 DESCRIPTION = (
@@ -32,23 +31,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Index one medium after the other."""
+    """Index all media, and say what became of each."""
     options = flags.media_options(args)
     check_options(options)
     session = open_session(args)
     counts = {"encoded": 0, "there already": 0, "failed": 0}
     with progress_bar("Indexing", unit=" media") as update:
-        for index, source in enumerate(args.media):
-            update(index, len(args.media))
-            try:
-                (indexed,) = session.index(source, **options)
-            except VideoLMError as error:
-                print(one_line(f"videolm: {error}"), file=sys.stderr)
-                counts["failed"] += 1
-                continue
-            state = "there already" if indexed.was_there else "encoded"
+        for done, indexed in enumerate(session.index(args.media, **options), start=1):
+            state = "failed" if indexed.report is None else "there already" if indexed.was_there else "encoded"
             counts[state] += 1
-            print(f"{indexed.report.source}: {indexed.report.visual_tokens} visual tokens, {state}", flush=True)
+            if indexed.report is None:
+                print(one_line(f"videolm: {indexed.error}"), file=sys.stderr)
+            else:
+                print(f"{indexed.report.source}: {indexed.report.visual_tokens} visual tokens, {state}", flush=True)
             print_warnings(indexed.warnings)
+            update(done, len(args.media))
     print(f"{', '.join(f'{count} {state}' for state, count in counts.items())}; use them with --cache {args.cache}")
     return 1 if counts["failed"] else 0
