@@ -92,14 +92,14 @@ def load(
 
 def load_reader(name_or_path: str | Path | None = None, *, base: str | Path | None = None) -> Reader:
     """The part of a model that reads media, without its weights."""
-    return _reader(_locate(name_or_path)[1], base)
+    return _reader(_locate(name_or_path, weights=False)[1], base)
 
 
-def _locate(name_or_path: str | Path | None) -> tuple[str, Path]:
+def _locate(name_or_path: str | Path | None, *, weights: bool = True) -> tuple[str, Path]:
     """What a model is called in answers, and its folder."""
     if name_or_path is None or (name_or_path == BUNDLED_NAME and not Path(BUNDLED_NAME).exists()):
         return BUNDLED_NAME, bundled_folder()
-    return str(name_or_path), auto.resolve(name_or_path)
+    return str(name_or_path), auto.resolve(name_or_path, weights=weights)
 
 
 def _reader(folder: Path, base: str | Path | None) -> Reader:

@@ -80,7 +80,7 @@ def _named(name: str) -> ModelRow:
     if name == BUNDLED_NAME:
         return next(_everything())
     try:
-        folder = resolve(name, download=False)
+        folder = resolve(name, download=False, weights=False)
     except ModelNotFoundError:
         if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise

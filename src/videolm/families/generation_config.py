@@ -98,7 +98,7 @@ class GenerationConfig(Mapping[str, Any]):
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **values: Any) -> Self:
         """From ``generation_config.json`` in a folder or of a hub name; ``values`` replace what the file says."""
-        return cls(**{**read_json(resolve(name_or_path) / "generation_config.json"), **values})
+        return cls(**{**read_json(resolve(name_or_path, weights=False) / "generation_config.json"), **values})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``generation_config.json``."""

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videolm.errors import CheckpointError, ModelNotFoundError
-from videolm.weights.files import open_weights
+from videolm.errors import ModelNotFoundError
+from videolm.families.hub_files import has_settings, has_weights, wanted_files
 
 __all__ = ["HubOptions", "resolve"]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +30,31 @@ class HubOptions:
     download: bool = True
     """False never asks the hub."""
 
+    weights: bool = True
+    """False where configuration, tokenizer and processor will do."""
+
     def arguments(self) -> dict[str, Any]:
         """For the hub's client."""
-        patterns = [f"{self.subfolder}/{name}" if self.subfolder else name for name in _HUB_FILES]
         given = {"token": self.token, "revision": self.revision, "cache_dir": self.cache_dir}
-        return {"allow_patterns": patterns} | {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def is_complete(self, snapshot: Path) -> bool:
+        """Whether a snapshot in the cache holds all that is wanted of it."""
+        folder = snapshot / self.subfolder
+        return has_weights(folder) if self.weights else has_settings(folder)
 
 
-def resolve(name_or_path: str | Path, *, download: bool = True, options: HubOptions | None = None) -> Path:
+def resolve(
+    name_or_path: str | Path, *, download: bool = True, weights: bool = True, options: HubOptions | None = None
+) -> Path:
     """The local folder of a model: a path first, then a hub name from the cache, then from the hub.
 
     Args:
         download: False never asks the hub.
+        weights: False fetches none.
+        options: Everything that can be said about the hub, in the place of these.
     """
-    options = options or HubOptions(download=download)
+    options = options or HubOptions(download=download, weights=weights)
     if not str(name_or_path).strip():
         raise ModelNotFoundError(
             "The name of the model is empty: expected the folder of a model, or a hub name such as organisation/model. "
@@ -86,23 +96,21 @@ def _from_hub(name: str, options: HubOptions) -> Path:
         RevisionNotFoundError,
     )
 
-    cached: Path | None = None
-    arguments = options.arguments()
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True, **arguments))
-        if _is_complete(cached / options.subfolder):
-            return cached
-    except LocalEntryNotFoundError:
-        pass
+    cached = _cached(name, options)
+    if cached is not None and options.is_complete(cached):
+        return cached
     state = "only partly in the hub cache" if cached else "not in the hub cache"
     if not options.download or constants.HF_HUB_OFFLINE:
+        if cached is not None and not options.weights:
+            return cached  # Whatever is missing is named when it is read.
         raise ModelNotFoundError(
             f"{name}: no folder of that name, and {state} ({options.cache_dir or constants.HF_HUB_CACHE}) while "
             "downloads are off. "
             "Pass a folder, unset HF_HUB_OFFLINE, or set HF_HOME to where the model was downloaded."
         )
     try:
-        return Path(snapshot_download(name, **arguments))
+        wanted = wanted_files(_listed(name, options), options.subfolder, weights=options.weights)
+        return Path(snapshot_download(name, allow_patterns=wanted, **options.arguments()))
     except RevisionNotFoundError as error:
         raise ModelNotFoundError(
             f"{name}: the hub has no revision {options.revision!r} of it: expected a branch, a tag or a commit. "
@@ -120,9 +128,19 @@ def _from_hub(name: str, options: HubOptions) -> Path:
         ) from error
 
 
-def _is_complete(folder: Path) -> bool:
+def _cached(name: str, options: HubOptions) -> Path | None:
+    """The snapshot in the cache, whatever it holds."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        open_weights(folder)
-    except CheckpointError:
-        return False
-    return (folder / "config.json").is_file()
+        return Path(snapshot_download(name, local_files_only=True, **options.arguments()))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _listed(name: str, options: HubOptions) -> list[str]:
+    """The files of the repository: some have their weights in one form alone."""
+    from huggingface_hub import HfApi
+
+    return list(HfApi(token=options.token).list_repo_files(name, revision=options.revision))

@@ -147,7 +147,7 @@ class JsonConfig:
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **values: Any) -> Self:
         """From ``config.json`` in a local folder or of a hub name; ``values`` replace what the file says."""
-        return cls.from_dict({**read_json(resolve(name_or_path) / "config.json"), **values})
+        return cls.from_dict({**read_json(resolve(name_or_path, weights=False) / "config.json"), **values})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``."""

@@ -34,7 +34,7 @@ def folder_of(name_or_path: str | Path, options: dict[str, Any]) -> Path:
             "trust_remote_code is True: expected a model of the families that are built in, which bring no code. "
             "Leave it out."
         )
-    return resolve(name_or_path, options=HubOptions(**hub, download=download))
+    return resolve(name_or_path, options=HubOptions(**hub, download=download, weights=False))
 
 
 def family_in(folder: Path, processor_class: str) -> Family | None:
