@@ -51,6 +51,7 @@ def load(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     quantize: str | WeightQuantization | None = None,
+    rope_policy: str | None = None,
     cache: VisionCacheConfig | str | Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Session:
@@ -63,6 +64,8 @@ def load(
         dtype: ``auto`` is the checkpoint's own on a GPU; on a CPU bfloat16 where the processor has it, and float32
             for small models such as the bundled one.
         quantize: ``int8`` or ``int4`` keeps the decoder's weights in so many bits; a ``WeightQuantization`` says more.
+        rope_policy: How far positions are stretched for long prompts: ``fixed``, as the checkpoint says; ``auto``, as
+            the original code did; ``none``. None: what the checkpoint's configuration says.
         cache: Where encoded media are kept for further questions: a folder, or how much of them to keep. None: media
             are read and encoded for each question or conversation.
         progress: Called with the tensors loaded so far and their number.
@@ -72,11 +75,14 @@ def load(
     choose_dtype(dtype, device=target)  # Wrong names are refused before anything is read.
     read_quantize(quantize)
     name, folder = _locate(name_or_path)
-    reader = _reader(folder, base)  # Before the weights, which take longer.
+    policy = {} if rope_policy is None else {"rope_policy": rope_policy}
+    reader = _reader(folder, base, **policy)  # Before the weights, which take longer.
     is_quantized = quantize is not None or stored_quantization(auto.load_config(folder, base=base)) is not None
     is_small = find_parts(folder, base).num_bytes <= _SMALL_MODEL_BYTES
     wanted = choose_dtype(dtype, device=target, prefer_exact=is_small and not is_quantized)
-    model = auto.load_model(folder, base=base, device=target, dtype=wanted, quantize=quantize, progress=progress)
+    model = auto.load_model(
+        folder, base=base, device=target, dtype=wanted, quantize=quantize, progress=progress, **policy
+    )
     loaded = LoadedModel(
         name=name,
         model=model,
@@ -102,8 +108,9 @@ def _locate(name_or_path: str | Path | None, *, weights: bool = True) -> tuple[s
     return str(name_or_path), auto.resolve(name_or_path, weights=weights)
 
 
-def _reader(folder: Path, base: str | Path | None) -> Reader:
-    decoder = auto.load_config(folder, base=base).model_settings().decoder
+def _reader(folder: Path, base: str | Path | None, **config_values: str) -> Reader:
+    config = auto.load_config(folder, base=base)
+    decoder = type(config).from_dict(config.to_dict() | config_values).model_settings().decoder
     return Reader(
         processor=auto.load_processor(folder, base=base),
         sampling=auto.family_of(folder, base=base).sampling,

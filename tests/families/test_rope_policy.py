@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videolm.errors import ProcessingError
+from videolm.cli.main import main
+from videolm.errors import ConfigError, ProcessingError
 from videolm.session import Session, load
 
 WINDOW = 300
@@ -55,3 +56,24 @@ def test_without_stretching_the_context_is_the_decoders_own(session_with: Any) -
     assert notes(session) == []
     with pytest.raises(ProcessingError, match=rf"the model's context holds {WINDOW}:"):
         session.ask(np.zeros((8, 28, 28, 3), dtype=np.uint8), "x" * WINDOW)
+
+
+@pytest.mark.parametrize(("policy", "said"), [("auto", "divided by 4 (rope_policy auto)"), ("none", None)])
+def test_the_policy_can_be_chosen_when_loading(session_with: Any, tiny_folder: Path, policy: str, said: str) -> None:
+    session_with("fixed", factor=4.0)
+    session = load(tiny_folder, device="cpu", dtype="float32", rope_policy=policy)
+    assert [said in line for line in notes(session)] == ([True] if said else [])
+    assert session.model.config.rope_policy == policy
+    with pytest.raises(ConfigError, match="rope_policy is 'often': expected one of fixed, auto, none"):
+        load(tiny_folder, rope_policy="often")
+
+
+def test_the_command_line_says_which_it_used(
+    session_with: Any, tiny_folder: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session_with(None, factor=2.0)
+    question = ["ask", str(clip), "What?", "--model", str(tiny_folder), "--max-new-tokens", "2", "--frames", "8"]
+    assert main([*question, "--rope-policy", "auto"]) == 0
+    assert "positions are divided by 4 (rope_policy auto)" in capsys.readouterr().err
+    assert main(question) == 0
+    assert "rope_policy" not in capsys.readouterr().err

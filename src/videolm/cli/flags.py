@@ -48,6 +48,9 @@ def add_model_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--quantize", metavar="NAME", help="int8 or int4: keep the decoder's weights in so many bits, to save memory"
     )
+    parser.add_argument(
+        "--rope-policy", metavar="NAME", help="fixed, auto or none: how far positions are stretched for long videos"
+    )
 
 
 def add_media_flags(parser: ArgumentParser) -> None:

@@ -44,6 +44,7 @@ def open_session(args: Namespace) -> Session:
             device=args.device,
             dtype=args.dtype,
             quantize=args.quantize,
+            rope_policy=args.rope_policy,
             cache=cache,
             progress=update,
         )

@@ -80,11 +80,17 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     quantize: str | WeightQuantization | None = None,
     progress: Progress | None = None,
+    **config_values: Any,
 ) -> FamilyModel:
-    """The model in a local folder, ready to answer; ``dtype`` None or ``auto`` keeps that of its files."""
+    """The model in a local folder, ready to answer.
+
+    Args:
+        dtype: None or ``auto`` keeps that of its files.
+        config_values: Keys of the configuration that replace what the file says.
+    """
     model_class = model_class_of(folder, base=base)
     return model_class.from_pretrained(
-        folder, base=base, dtype=dtype, device=device, quantize=quantize, progress=progress
+        folder, base=base, dtype=dtype, device=device, quantize=quantize, progress=progress, **config_values
     )
 
 
