@@ -190,7 +190,7 @@ def _density_peaks(features: Tensor) -> Tensor:
     num_patches = len(features)
     if num_patches < 2:
         return features.new_ones(num_patches)
-    distances = (2 - 2 * features @ features.T).clamp(min=0)  # squared
+    distances = (2 - 2 * (features @ features.T)).clamp(min=0)  # squared
     nearest = distances.topk(min(_NEIGHBOURS + 1, num_patches), largest=False).values[:, 1:]  # without itself
     density = torch.exp(-nearest.mean(1))
     order = torch.argsort(density, descending=True, stable=True)
