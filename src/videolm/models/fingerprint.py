@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,14 +22,16 @@ class VisionFingerprint:
         self._model = model
         self._state: tuple[object, ...] | None = None
         self._digest = ""
+        self._lock = threading.Lock()
 
     def __call__(self) -> str:
         """The hash."""
         named = dict(self._named())
         state = tuple((name, tensor.data_ptr(), _version(tensor)) for name, tensor in named.items())
-        if state != self._state:
-            self._digest, self._state = self._compute(named), state
-        return self._digest
+        with self._lock:
+            if state != self._state:
+                self._digest, self._state = self._compute(named), state
+            return self._digest
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in self._model.model.state_dict(keep_vars=True).items():
