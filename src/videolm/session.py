@@ -132,13 +132,14 @@ def bundled_folder() -> Path:
 
 
 def stop_token_ids(model: FamilyModel, processor: Processor) -> tuple[int, ...]:
-    """The tokens that end an answer: those of the generation configuration, and the tokenizer's end token."""
+    """The tokens that end an answer: those of the generation configuration, of the tokenizer and of the template."""
     own = processor.tokenizer.eos_token_id
     named = model.generation_config.get("eos_token_id")
     if named is None and own is None:
         named = model.config.text_config.eos_token_id
     listed = named if isinstance(named, list | tuple) else [named]
-    return tuple(dict.fromkeys(token_id for token_id in [*listed, own] if token_id is not None))
+    ends = [*listed, own, processor.answer_end_id]
+    return tuple(dict.fromkeys(token_id for token_id in ends if token_id is not None))
 
 
 class Session:

@@ -9,7 +9,7 @@ from videolm.families.base import Family, FamilyModel
 from videolm.families.declaration import Port
 from videolm.families.json_config import Key, optional, whole
 from videolm.families.layouts import LLAVA_SAVE_LAYOUTS, LLAVA_TOWER_LAYOUTS
-from videolm.families.prompts import CHATML_TEMPLATE, MISTRAL_TEMPLATE, VICUNA_TEMPLATE
+from videolm.families.prompts import CHATML_TEMPLATE, LLAMA_3_TEMPLATE, MISTRAL_TEMPLATE, VICUNA_TEMPLATE
 from videolm.media.sampling import FrameSampling
 
 __all__ = ["FAMILY", "LlavaNextConfig", "LlavaNextForConditionalGeneration"]
@@ -41,7 +41,12 @@ FAMILY = Family(
     sampling=FrameSampling(rule="linspace", num_frames=16),
     image_token="<image>",
     video_token="<video>",
-    chat_templates={"chatml": CHATML_TEMPLATE, "mistral": MISTRAL_TEMPLATE, "llama": VICUNA_TEMPLATE},
+    chat_templates={
+        "llama_3": LLAMA_3_TEMPLATE,
+        "chatml": CHATML_TEMPLATE,
+        "mistral": MISTRAL_TEMPLATE,
+        "llama": VICUNA_TEMPLATE,
+    },
 )
 
 

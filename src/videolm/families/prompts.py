@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["CHATML_TEMPLATE", "MISTRAL_TEMPLATE", "QWEN_TEMPLATE", "VICUNA_HUMAN_TEMPLATE", "VICUNA_TEMPLATE"]
+__all__ = [
+    "CHATML_TEMPLATE",
+    "LLAMA_3_TEMPLATE",
+    "MISTRAL_TEMPLATE",
+    "QWEN_TEMPLATE",
+    "VICUNA_HUMAN_TEMPLATE",
+    "VICUNA_TEMPLATE",
+]
 
 # In all of them the media of a message stand before its text, in the order given, one to a line.
 _PIECES = (
@@ -67,3 +74,18 @@ QWEN_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 """ChatML as Qwen1.5 and Qwen2 write it: a system message, and a newline after each end marker."""
+
+LLAMA_3_TEMPLATE = (
+    _PIECES + "{%- macro head(role) -%}{{- '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' -}}{%- endmacro -%}"
+    "{%- if messages[0]['role'] != 'system' -%}"
+    "{{- head('system') + 'You are a helpful language and vision assistant. You are able to understand the visual "
+    "content that the user provides, and assist the user with a variety of tasks using natural language.<|eot_id|>' -}}"
+    "{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{{- head(message['role']) -}}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{% generation %}{{- words(message) + '<|eot_id|>' -}}{% endgeneration %}"
+    "{%- else -%}{{- media(message) + words(message) + '<|eot_id|>' -}}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- head('assistant') -}}{%- endif -%}"
+)
+"""Llama 3 with the words of ``llava_llama_3``: the picture models of that line."""

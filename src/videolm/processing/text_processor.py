@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from videolm.contracts import MediaKind, Message, ModelInputs, VisualInput
-from videolm.errors import ArgumentError, ProcessingError
+from videolm.errors import ArgumentError, CheckpointError, ProcessingError
 from videolm.processing.chat import ChatTemplate, MediaPart, normalise_messages
 from videolm.processing.prompt import IGNORED, encode_for_learning, encode_prompt
 from videolm.processing.time_instruction import with_notes, with_notes_after
@@ -63,6 +63,16 @@ class TextProcessor:
             ids, labels = encode_for_learning(self.tokenizer, chat, placeholders)
             return self.expand(ids, media, labels)
         return self.expand(encode_prompt(self.tokenizer, chat), media)
+
+    @property
+    def answer_end_id(self) -> int | None:
+        """The token that the chat template ends an answer with, or the tokenizer's end token; None without either."""
+        conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
+        try:
+            ids = self.prepare_text(conversation, [], learn=True).labels
+        except (CheckpointError, ProcessingError):
+            return None
+        return next((token_id for token_id in reversed(ids or ()) if token_id != IGNORED), None)
 
     def special_strings_in(self, messages: Sequence[Message]) -> tuple[str, ...]:
         """Special tokens that the messages' texts spell: they are read as text, which a caller may want to say."""
