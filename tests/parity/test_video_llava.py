@@ -140,8 +140,12 @@ def test_everything_agrees(changes: dict[str, Any]) -> None:
 
 
 def test_outputs_have_their_documented_names() -> None:
-    ours, inputs = ours_from(make_reference()), make_inputs("both")
-    assert type(ours(**inputs)).__name__ == "VideoLlavaCausalLMOutputWithPast"
+    theirs = make_reference()
+    ours, inputs = ours_from(theirs), make_inputs("both")
+    found, expected = ours(**inputs), theirs(**inputs)
+    assert type(found).__name__ == type(expected).__name__ == "VideoLlavaCausalLMOutputWithPast"
+    for name in ("image_hidden_states", "video_hidden_states"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
     assert type(ours.model(**inputs)).__name__ == "VideoLlavaModelOutputWithPast"
 
 
@@ -152,10 +156,11 @@ def test_another_choice_of_features_for_one_call() -> None:
     choice = {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
     torch.testing.assert_close(ours(**inputs, **choice).logits, theirs(**inputs, **choice).logits)
     pictures = theirs.get_image_features(inputs["pixel_values"], **choice, return_dict=True).pooler_output
-    torch.testing.assert_close(torch.stack(ours.get_image_features(inputs["pixel_values"], **choice)), pictures)
+    torch.testing.assert_close(ours.get_image_features(inputs["pixel_values"], **choice), pictures)
     frames = theirs.model.get_video_features(inputs["pixel_values_videos"], return_dict=True).pooler_output
-    clips = ours.get_video_features(inputs["pixel_values_videos"])
-    torch.testing.assert_close(torch.stack(clips).view(frames.shape), frames)
+    clips, num_frames = ours.get_video_features(inputs["pixel_values_videos"])
+    torch.testing.assert_close(clips, frames)
+    assert num_frames == NUM_FRAMES
 
 
 def test_the_old_name_of_pictures() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from videolm.contracts import MediaKind
 from videolm.errors import ArgumentError, PlaceholderMismatchError
 from videolm.families.calling import Prompt, read_cache, read_prompt, run_prompt
 from videolm.families.declaration import FamilyConfig, read_config
@@ -182,24 +183,47 @@ class FamilyBackbone(Backbone):
         vision_feature_select_strategy: str | None = None,
         *,
         pixel_values_images: Any = None,
-    ) -> tuple[Tensor, ...]:
-        """The rows ``[visual tokens, D]`` that replace the placeholders of each picture."""
+    ) -> tuple[Tensor, ...] | Tensor:
+        """The rows ``[visual tokens, D]`` that replace the placeholders of each picture.
+
+        Returns:
+            One tensor a picture, or ``[N, visual tokens, D]`` where the family has its features apart.
+        """
         media = MediaArguments.of(
             pixel_values=pixel_values, pixel_values_images=pixel_values_images, image_sizes=image_sizes, videos=None
         )
         view = self.under(vision_feature_layer, vision_feature_select_strategy)
-        return tuple(features.tokens for features in view.encode_media(media.images(view.config.tokens)))
+        rows = tuple(features.tokens for features in view.encode_media(media.images(view.config.tokens)))
+        return torch.stack(rows) if rows and self.whole.family.features_apart else rows
 
     def get_video_features(
         self,
         pixel_values_videos: Any,
         vision_feature_layer: int | list[int] | None = None,
         vision_feature_select_strategy: str | None = None,
-    ) -> tuple[Tensor, ...]:
-        """The rows ``[visual tokens, D]`` that replace the placeholders of each video."""
+    ) -> tuple[Any, ...]:
+        """The rows ``[visual tokens, D]`` that replace the placeholders of each video.
+
+        Returns:
+            One tensor a video; or, where the family has its features apart, those of all frames ``[frames, tokens, D]``
+            and the number of frames of a video.
+        """
         view = self.under(vision_feature_layer, vision_feature_select_strategy)
-        media = MediaArguments(videos=pixel_values_videos)
-        return tuple(features.tokens for features in view.encode_media(media.clips(view.config.tokens)))
+        clips = MediaArguments(videos=pixel_values_videos).clips(view.config.tokens)
+        rows = [features.tokens for features in view.encode_media(clips)]
+        if not self.whole.family.features_apart:
+            return tuple(rows)
+        counts = [len(clip.pixel_values) for clip in clips]
+        return view.joined("video", rows), counts[0] if len(set(counts)) == 1 else counts
+
+    def joined(self, kind: MediaKind, rows: Sequence[Tensor]) -> Tensor | None:
+        """The rows of several media one after another; ``[N, tokens, D]`` where the family has its features apart."""
+        if not rows:
+            return None
+        together, video = torch.cat(list(rows)), self.config.tokens.video
+        if not self.whole.family.features_apart or (kind == "video" and video.budget.fraction < 1):
+            return together
+        return together.view(-1, len(rows[0]) if kind == "image" else video.per_frame, together.shape[-1])
 
     def get_placeholder_mask(
         self,

@@ -93,11 +93,11 @@ class FamilyModel(PretrainedModel):
         """Keep activations for the backward pass again."""
         super().gradient_checkpointing_enable(False)
 
-    def get_image_features(self, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
+    def get_image_features(self, *arguments: Any, **options: Any) -> tuple[Tensor, ...] | Tensor:
         """The rows that replace the placeholders of each picture; see ``FamilyBackbone.get_image_features``."""
         return self.model.get_image_features(*arguments, **options)
 
-    def get_video_features(self, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
+    def get_video_features(self, *arguments: Any, **options: Any) -> tuple[Any, ...]:
         """The rows that replace the placeholders of each video; see ``FamilyBackbone.get_video_features``."""
         return self.model.get_video_features(*arguments, **options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +130,8 @@ def run_prompt(
         past_key_values=cache,
         hidden_states=None if states is None else tuple(states),
         attentions=None if weights is None else tuple(weights),
-        image_hidden_states=_joined(prompt.image_features),
-        video_hidden_states=_joined(prompt.video_features),
+        image_hidden_states=backbone.joined("image", [feature.tokens for feature in prompt.image_features]),
+        video_hidden_states=backbone.joined("video", [feature.tokens for feature in prompt.video_features]),
     )
 
 
@@ -212,7 +211,3 @@ def _plan(
     if mask is None:
         return CausalPlan.of(length, num_past, device=device)
     return PaddedPlan.of(mask, length)
-
-
-def _joined(features: Sequence[Features]) -> Tensor | None:
-    return torch.cat([feature.tokens for feature in features]) if features else None

@@ -77,6 +77,9 @@ class Family:
     """How frames are chosen where the checkpoint's files do not say."""
     image_token: str
     video_token: str
+    features_apart: bool = False
+    """Whether pictures and frames have their features one above the other, ``[N, tokens, D]``, as the documentation of
+    the family says, and not all rows in one."""
     chat_templates: Mapping[str, str]
     """For folders without one: ``chatml`` or ``llama_3`` where the tokenizer knows their markers, else by the decoder's
     model_type."""

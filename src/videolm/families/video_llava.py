@@ -170,6 +170,7 @@ FAMILY = Family(
     sampling=FrameSampling(rule="linspace", num_frames=NUM_FRAMES),
     image_token="<image>",
     video_token="<video>",
+    features_apart=True,
     chat_templates={"llama": VICUNA_HUMAN_TEMPLATE},
 )
 
