@@ -195,6 +195,72 @@ def test_files_of_before_4_46_take_the_rest_from_the_model(tiny_folder: Path) ->
     assert processor.vision_feature_select_strategy == "default"
 
 
+def rewrite(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.is_file() else {}) | changes))
+
+
+def test_files_of_every_generation(tiny_folder: Path, tmp_path: Path) -> None:
+    frames = pixels(2, 20, 30)
+    expected = LlavaNextVideoProcessor.from_pretrained(tiny_folder)(text="<video> a", videos=frames)
+    pictures, videos = (tiny_folder / name for name in ("preprocessor_config.json", "video_preprocessor_config.json"))
+
+    def loaded_with(template: str) -> None:
+        processor = LlavaNextVideoProcessor.from_pretrained(tiny_folder)
+        assert processor.chat_template == template
+        torch.testing.assert_close(dict(processor(text="<video> a", videos=frames)), dict(expected), rtol=0, atol=0)
+
+    # 5.x: the parts inside processor_config.json.
+    parts = {"image_processor": json.loads(pictures.read_text()), "video_processor": json.loads(videos.read_text())}
+    rewrite(tiny_folder / "processor_config.json", **parts)
+    settings = pictures.read_text()
+    pictures.unlink()
+    videos.unlink()
+    loaded_with((tiny_folder / "chat_template.jinja").read_text())
+    # 4.46 and before: one file for pictures and frames, the template in another or in that of the tokenizer.
+    (tiny_folder / "processor_config.json").unlink()
+    (tiny_folder / "chat_template.jinja").unlink()
+    pictures.write_text(settings)
+    rewrite(tiny_folder / "tokenizer_config.json", chat_template=[{"name": "default", "template": "C"}])
+    loaded_with("C")
+    rewrite(tiny_folder / "processor_config.json", chat_template="B")
+    loaded_with("B")
+    rewrite(tiny_folder / "chat_template.json", chat_template="A")
+    loaded_with("A")
+
+
+def test_what_loading_may_change(tiny_folder: Path, clip: Path) -> None:
+    changes: dict[str, Any] = {"padding_side": "right", "num_frames": 3, "do_normalize": False, "use_fast": False}
+    processor = AutoProcessor.from_pretrained(tiny_folder, **changes, chat_template="A", image_token="<picture>")
+    assert (processor.chat_template, processor.image_token) == ("A", "<picture>")
+    assert processor.tokenizer.padding_side == "right"
+    for part in (processor.image_processor, processor.video_processor):
+        assert (part.do_normalize, part.backend) == (False, "pil")
+    assert processor(text="<video>", videos=str(clip)).pixel_values_videos.shape[1] == 3
+    assert AutoImageProcessor.from_pretrained(tiny_folder, use_fast=False).backend == "pil"
+
+
+def test_pixels_alone_are_cast(processor: LlavaNextVideoProcessor) -> None:
+    media: dict[str, Any] = {"images": pixels(30, 50), "videos": [pixels(2, 20, 30), pixels(3, 20, 30)]}
+    for where in (("cpu", torch.float16), (torch.float16,), (torch.device("cpu"), torch.float16)):
+        inputs = processor(text="<image> <video> <video>", **media).to(*where)
+        assert inputs.input_ids.dtype == inputs.attention_mask.dtype == inputs.image_sizes.dtype == torch.int64
+        assert {inputs.pixel_values.dtype, *(video.dtype for video in inputs.pixel_values_videos)} == {torch.float16}
+    assert processor(text="<image>", images=pixels(9, 9)).to(device="cpu", dtype=torch.bfloat16).pixel_values.is_cpu
+
+
+def test_orders_and_padding_of_a_call(processor: LlavaNextVideoProcessor) -> None:
+    media: dict[str, Any] = {"text": "<image><image>", "images": [pixels(30, 50), pixels(50, 20)]}
+    expected = processor(**media).pixel_values
+    for order in ("channels_last", None):  # None: as they came.
+        torch.testing.assert_close(processor(**media, data_format=order).pixel_values.movedim(-1, -3), expected)
+    unpadded = processor(**media, do_pad=False, return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(unpadded[0], expected[0, : len(unpadded[0])])
+    assert [len(tiles) for tiles in unpadded] == [5, 3]
+    messages = [{"role": "user", "content": [{"type": "image", "image": pixels(30, 50)}, "a"]}]
+    inside = processor.apply_chat_template(messages, tokenize=True, return_dict=True, data_format="channels_last")
+    torch.testing.assert_close(inside.pixel_values.movedim(-1, -3), expected[:1])
+
+
 def test_a_missing_file_and_another_family(tiny_folder: Path) -> None:
     with pytest.raises(ConfigError, match="whose processor is LlavaNextVideoProcessor, not VideoLlavaProcessor"):
         VideoLlavaProcessor.from_pretrained(tiny_folder)
@@ -237,6 +303,25 @@ def test_the_tokenizer_is_called_as_documented(processor: LlavaNextVideoProcesso
     assert tokenizer.convert_ids_to_tokens([tokenizer.pad_token_id]) == [tokenizer.pad_token]
     assert processor.decode(tokenizer("a, b")["input_ids"]) == "<s>a, b"
     assert tokenizer("a", add_special_tokens=False)["input_ids"] == tokenizer("a")["input_ids"][1:]
+    assert (processor.image_token_id, processor.video_token_id) == (297, 296)
+
+
+def test_the_tokenizer_writes_conversations_too(processor: LlavaNextVideoProcessor, tiny_folder: Path) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Why?"}, {"type": "video"}]}]
+    prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
+    for tokenizer in (processor.tokenizer, AutoTokenizer.from_pretrained(tiny_folder)):
+        tokenizer.add_special(["<video>"])
+        assert tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) == prompt
+        ids = tokenizer(prompt)["input_ids"]
+        assert tokenizer.apply_chat_template(messages, add_generation_prompt=True) == ids
+        inputs = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        assert (inputs.input_ids.tolist(), inputs.attention_mask.tolist()) == ([ids], [[1] * len(ids)])
+    assert tokenizer.apply_chat_template(messages, "{{ messages[0]['content'][0]['text'] }}", tokenize=False) == "Why?"
+    tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match=r"This tokenizer has no chat template: .* or pass chat_template\."):
+        tokenizer.apply_chat_template(messages)
 
 
 def test_auto_classes_find_the_family(tiny_folder: Path) -> None:

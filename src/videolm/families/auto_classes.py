@@ -13,7 +13,8 @@ from videolm.families.pixel_part import PixelPart
 from videolm.families.processor_base import DocumentedProcessor
 from videolm.families.processor_classes import PROCESSOR_CLASSES
 from videolm.families.processor_files import folder_of, image_settings, read_optional
-from videolm.processing.callable_tokenizer import CallableTokenizer
+from videolm.processing.callable_tokenizer import TOKENIZER_SETTINGS, CallableTokenizer
+from videolm.processing.chat import ChatTemplate
 
 __all__ = ["AutoConfig", "AutoImageProcessor", "AutoModelForImageTextToText", "AutoProcessor", "AutoTokenizer"]
 
@@ -42,11 +43,14 @@ class AutoTokenizer(_Auto):
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> CallableTokenizer:
         """The model's tokenizer; options say where to look, or set attributes such as ``padding_side``."""
         options.pop("use_fast", None)
-        tokenizer = CallableTokenizer.from_folder(folder_of(name_or_path, options))
+        folder = folder_of(name_or_path, options)
+        tokenizer = CallableTokenizer.from_folder(folder)
+        template = ChatTemplate.from_folder(folder)
+        tokenizer.chat_template = None if template is None else template.source
         for name, value in options.items():
-            if not hasattr(tokenizer, name):
+            if name not in TOKENIZER_SETTINGS:
                 raise ConfigError(
-                    f"The tokenizer has no attribute {name!r}: expected one such as padding_side or pad_token. "
+                    f"The tokenizer has no attribute {name!r}: expected one of {', '.join(TOKENIZER_SETTINGS)}. "
                     "Leave it out."
                 )
             setattr(tokenizer, name, value)

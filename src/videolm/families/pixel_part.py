@@ -43,7 +43,7 @@ class PixelPart:
     order: ClassVar[tuple[str, ...]] = tuple(PIXEL_DEFAULTS)
     """Of arguments without a name, as the documentation gives it."""
     defaults: ClassVar[dict[str, Any]] = PIXEL_DEFAULTS
-    backend: ClassVar[Backend] = "torch"
+    backend: Backend = "torch"
     type_key: ClassVar[str] = "image_processor_type"
     file_name: ClassVar[str] = "preprocessor_config.json"
     size: dict[str, int]
@@ -53,15 +53,31 @@ class PixelPart:
         if len(values) > len(self.order):
             raise TypeError(f"{type(self).__name__} takes {len(self.order)} settings without a name")
         settings = {**dict(zip(self.order, values, strict=False)), **settings}
-        use_fast = settings.pop("use_fast", None)
-        if use_fast is not None:
-            settings["backend"] = "torch" if use_fast else "pil"
-        for name, default in self.defaults.items():
-            given = settings.pop(name, None)
-            setattr(self, name, copy.deepcopy(default if given is None else given))
+        self.change(self.defaults)
+        self.configure({name: value for name, value in settings.items() if name not in _NOT_SETTINGS})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From what a file holds; keys that are no settings here are kept."""
+        part = cls()
+        part.change({name: value for name, value in values.items() if name not in (*_NOT_SETTINGS, *cls.defaults)})
+        part.configure({name: value for name, value in values.items() if name in cls.defaults})
+        return part
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Replace settings for all calls to come, each of which this part must have; None leaves one as it is."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        for name in given:
+            if name != "use_fast" and not self.knows(name):
+                raise self._unknown(name)
+        if "use_fast" in given:
+            given["backend"] = "torch" if given.pop("use_fast") else "pil"
+        self.change(given)
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """The same for any attributes, such as keys of files that are no settings here."""
         for name, value in settings.items():
-            if name not in _NOT_SETTINGS:
-                setattr(self, name, value)
+            setattr(self, name, copy.deepcopy(value))
         self.size, self.crop_size = _size(self.size, square=False), _size(self.crop_size, square=True)
 
     @classmethod
@@ -69,7 +85,9 @@ class PixelPart:
         """From a model's folder or hub name, or from such a JSON file; ``settings`` replace what the file says."""
         path = Path(name_or_path)
         values = read_json(path) if path.is_file() else cls._settings_in(folder_of(name_or_path, settings))
-        return cls(**{**values, **settings})
+        part = cls.from_dict(values)
+        part.configure(settings)
+        return part
 
     @classmethod
     def _settings_in(cls, folder: Path) -> dict[str, Any]:
@@ -96,19 +114,28 @@ class PixelPart:
         backend: Backend = values.get("backend", self.backend)
         try:
             found = PixelSettings.from_preprocessor(values, backend=backend)
-        except ConfigError as error:
-            raise ArgumentError(str(error).replace(" Correct preprocessor_config.json.", " Correct it.")) from error
+        except (ArgumentError, ConfigError) as error:
+            # Here they come from a call or an instance.
+            advice = str(error).replace(" in preprocessor_config.json", "").replace("preprocessor_config.json", "it")
+            raise ArgumentError(advice) from error
         return replace(found, fused=backend == "torch")
+
+    def knows(self, name: str) -> bool:
+        """Whether this is a setting of this part."""
+        return name in vars(self) or name == "backend"
 
     def merged(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """All settings of one call; one that this part does not have is an error."""
         for name in settings:
-            if name not in self.defaults and not hasattr(self, name):
-                near = difflib.get_close_matches(name, self.defaults, n=1)
-                advice = f"Did you mean {near[0]}?" if near else f"It has {', '.join(self.defaults)}."
-                raise ArgumentError(f"{type(self).__name__} has no setting {name!r}: expected one of its own. {advice}")
+            if not self.knows(name):
+                raise self._unknown(name)
         own = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         return {**own, **{name: value for name, value in settings.items() if value is not None}}
+
+    def _unknown(self, name: str) -> ArgumentError:
+        near = difflib.get_close_matches(name, self.defaults, n=1)
+        advice = f"Did you mean {near[0]}?" if near else f"It has {', '.join(self.defaults)}."
+        return ArgumentError(f"{type(self).__name__} has no setting {name!r}: expected one of its own. {advice}")
 
     def resize(
         self, image: np.ndarray, size: Any, resample: Any = None, data_format: Any = None, input_data_format: Any = None

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from videolm.contracts import Message, ModelInputs, VisualInput
+from videolm.contracts import Message
 from videolm.errors import ArgumentError, ConfigError
 from videolm.families.auto import load_config
 from videolm.families.json_config import write_json
-from videolm.families.processor_files import (
-    chat_template_in,
-    family_in,
-    folder_of,
-    image_settings,
-    video_settings,
-    written_keys,
-)
+from videolm.families.processor_files import constructor_values, family_in, folder_of
 from videolm.families.processor_media import MediaReading
-from videolm.families.processor_parts import as_asked, layout_in
+from videolm.families.processor_output import OutputForm, text_options
+from videolm.families.processor_parts import layout_in
 from videolm.families.processor_spec import ProcessorSpec
 from videolm.families.processors import check_keys, model_keys
-from videolm.processing.batch import BatchInputs, pad_rows
-from videolm.processing.callable_tokenizer import CallableTokenizer
+from videolm.processing.batch import BatchInputs
+from videolm.processing.callable_tokenizer import TOKENIZER_SETTINGS, listed_texts
 from videolm.processing.chat import ChatTemplate, normalise_messages
-from videolm.processing.picture_arrays import ChannelFormat, channel_format, counts_by_prompt
+from videolm.processing.picture_arrays import channel_format, counts_by_prompt
 from videolm.processing.prompt import encode_prompt
 from videolm.processing.tensor_types import tensor_type
 from videolm.processing.text_processor import TextProcessor
 from videolm.processing.time_instruction import with_notes
 from videolm.visual_tokens import VisualTokens
-
-_TEXT_OPTIONS = ("padding", "truncation", "max_length", "padding_side", "add_special_tokens")
 
 __all__ = ["DocumentedProcessor"]
 
@@ -63,10 +56,15 @@ class DocumentedProcessor:
         for name, default in {**parts, **self.spec.defaults}.items():
             given = settings.pop(name, None)
             setattr(self, name, default if given is None else given)
-        for name, value in settings.items():
-            setattr(self, name, value)
+        if settings:
+            names = [*parts, *self.spec.defaults]
+            near = difflib.get_close_matches(next(iter(settings)), names, n=1) or names
+            raise ArgumentError(
+                f"{type(self).__name__} was given {next(iter(settings))}: expected one of its arguments. "
+                f"Did you mean {' or '.join(near)}?"
+            )
         if self.image_processor is not None and self.video_processor is None and "video_processor" not in self.order:
-            self.video_processor = self.spec.video_part(**self.image_processor.to_dict())
+            self.video_processor = self.spec.video_part.from_dict(self.image_processor.to_dict())
         self.sampling = self.spec.sampling
         self._model_tokens: VisualTokens | None = None
         self._model_keys: dict[str, Any] = {}
@@ -79,29 +77,34 @@ class DocumentedProcessor:
         """From the folder or hub name of a model, or from what ``save_pretrained`` wrote.
 
         Args:
-            settings: Constructor arguments in the place of what the files say; ``revision``, ``cache_dir``, ``token``,
-                ``subfolder`` and ``local_files_only`` say where to look; ``use_fast`` chooses torch or Pillow.
+            settings: Constructor arguments, attributes of the tokenizer such as ``padding_side``, or settings of the
+                parts, in the place of what the files say; ``revision``, ``cache_dir``, ``token``, ``subfolder`` and
+                ``local_files_only`` say where to look; ``use_fast`` chooses torch or Pillow.
         """
         folder = folder_of(name_or_path, settings)
         family = family_in(folder, cls.__name__)
-        tokenizer = CallableTokenizer.from_folder(folder)
-        fast = {"use_fast": settings.pop("use_fast", None)}
-        values = {
-            "image_processor": cls.spec.image_part(**image_settings(folder), **fast),
-            "video_processor": cls.spec.video_part(**video_settings(folder), **fast),
-            "tokenizer": tokenizer,
-            "chat_template": chat_template_in(folder, tokenizer),
-            **(known := {} if family is None else model_keys(load_config(folder))),
-            **written_keys(folder),
-        }
-        processor = cls(**{**values, **settings})
-        if family is not None:
-            config = load_config(folder)
+        config = None if family is None else load_config(folder)
+        values = constructor_values(folder, cls.spec, config)
+        own = {name: settings.pop(name) for name in list(settings) if name in (*values, *cls.spec.defaults)}
+        processor = cls(**{**values, **own})
+        processor._change(settings)
+        if family is not None and config is not None:
             processor.sampling = family.sampling
-            processor._model_tokens, processor._model_keys = config.visual_tokens(), known
+            processor._model_tokens, processor._model_keys = config.visual_tokens(), model_keys(config)
             processor._model_ids = (config.image_token_index, config.video_token_index)
             processor.visual_tokens()  # refuses files of different models now, and not in the first call
         return processor
+
+    def _change(self, settings: Mapping[str, Any]) -> None:
+        """Give the tokenizer and the parts what ``from_pretrained`` was given for them."""
+        for_parts = {name: value for name, value in settings.items() if name not in (*TOKENIZER_SETTINGS, "use_fast")}
+        MediaReading(processor=self, options=for_parts).check()
+        for name, value in settings.items():
+            if name in TOKENIZER_SETTINGS:
+                setattr(self.tokenizer, name, value)
+            for part in (self.image_processor, self.video_processor):
+                if name == "use_fast" or part.knows(name):
+                    part.configure({name: value})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write everything that ``from_pretrained`` reads, as Hugging Face libraries read it too."""
@@ -150,19 +153,18 @@ class DocumentedProcessor:
         if text is None and images is None and videos is None:
             raise ArgumentError("There is no text, image or video: at least one is expected. Pass text='...'.")
         order = channel_format(data_format) or layout_in(videos if images is None else images)
-        written = {name: options.pop(name) for name in _TEXT_OPTIONS if name in options} | dict(text_kwargs or {})
-        kind = tensor_type(return_tensors)
+        written = text_options(options, text_kwargs or {})
         reading = MediaReading(
             processor=self, options=options, for_images=images_kwargs or {}, for_videos=videos_kwargs or {}
         )
-        texts = [text] if isinstance(text, str) else list(text or ())
+        form = OutputForm(processor=self, kind=tensor_type(return_tensors), order=order, padded=reading.padded)
+        texts = None if text is None else listed_texts(text)
         media = reading.read(images, videos)
-        if text is None:
-            return self._finish(BatchInputs(), media, kind, order)
+        if texts is None:
+            return form.finish(BatchInputs(), media)
         add_bos = bool(written.pop("add_special_tokens", True))
         per_prompt = counts_by_prompt(images, videos, len(texts))
-        rows = self._text().rows(texts, media, add_special_tokens=add_bos, per_prompt=per_prompt)
-        return self._batch(rows, kind, order, written)
+        return form.batch(self._text().rows(texts, media, add_special_tokens=add_bos, per_prompt=per_prompt), written)
 
     def apply_chat_template(
         self,
@@ -189,18 +191,20 @@ class DocumentedProcessor:
         template = self._template(chat_template)
         several = bool(conversation) and not isinstance(conversation[0], Mapping)
         each: list[list[Message]] = [list(one) for one in (conversation if several else [conversation])]
+        options |= dict(options.pop("processor_kwargs", {})) | ({} if video_fps is None else {"fps": video_fps})
+        written = text_options(options, {})
+        reading = MediaReading(processor=self, options=options)
+        reading.check()
         if not tokenize:
             texts = [template.render(messages, add_generation_prompt).text for messages in each]
             return texts if several else texts[0]
-        options |= dict(options.pop("processor_kwargs", {})) | ({} if video_fps is None else {"fps": video_fps})
-        written = {name: options.pop(name) for name in _TEXT_OPTIONS if name in options}
         text, rows = self._text(), []
-        media = MediaReading(processor=self, options=options).read_conversations(each)
-        for messages, found in zip(each, media, strict=True):
+        for messages, found in zip(each, reading.read_conversations(each), strict=True):
             told = with_notes(normalise_messages(messages)[0], [medium.note for medium in found])
             prompt = template.render(told, add_generation_prompt)
             rows.append(text.expand(encode_prompt(self.tokenizer, prompt), found))
-        inputs = self._batch(rows, tensor_type(return_tensors), channel_format(data_format), written)
+        kind, order = tensor_type(return_tensors), channel_format(data_format)
+        inputs = OutputForm(processor=self, kind=kind, order=order, padded=reading.padded).batch(rows, written)
         return inputs if return_dict else inputs["input_ids"]
 
     def decode(self, token_ids: Any, *options: Any, **named: Any) -> Any:
@@ -210,6 +214,16 @@ class DocumentedProcessor:
     def batch_decode(self, sequences: Any, *options: Any, **named: Any) -> list[str]:
         """Texts of several rows of ids, as the tokenizer's ``batch_decode``."""
         return list(self.tokenizer.batch_decode(sequences, *options, **named))
+
+    @property
+    def image_token_id(self) -> int | None:
+        """What stands for pictures in the ids."""
+        return self._text().image_token_id
+
+    @property
+    def video_token_id(self) -> int | None:
+        """What stands for videos in the ids."""
+        return self._text().video_token_id
 
     @property
     def model_input_names(self) -> list[str]:
@@ -259,25 +273,3 @@ class DocumentedProcessor:
                 "Pass chat_template, or set processor.chat_template."
             )
         return ChatTemplate(source, special_tokens=self.tokenizer.special_tokens if self.tokenizer else None)
-
-    def _batch(
-        self, rows: Sequence[ModelInputs], kind: str | None, order: ChannelFormat | None, written: dict[str, Any]
-    ) -> BatchInputs:
-        side = written.pop("padding_side", None) or self.tokenizer.padding_side
-        written.setdefault("padding", False)
-        # Without pixels, which go in under the family's own names.
-        named: dict[str, Any] = {"pad_token_id": self.tokenizer.padding_id, "padding_side": side, "with_media": False}
-        cut = pad_rows(rows, ragged=kind is None, **named, **written)
-        return self._finish(cut, [medium for row in rows for medium in row.media], kind, order)
-
-    def _finish(
-        self, inputs: BatchInputs, media: Sequence[VisualInput], kind: str | None, order: ChannelFormat | None
-    ) -> BatchInputs:
-        images = [medium for medium in media if medium.kind == "image"]
-        videos = [medium for medium in media if medium.kind == "video"]
-        padded = bool(getattr(self.image_processor, "do_pad", True))
-        if images:
-            inputs.update(self.image_processor.stack(images, padded=padded))
-        if videos:
-            inputs.update(self.video_processor.stack(videos))
-        return as_asked(inputs, kind, order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from videolm.errors import ArgumentError
 from videolm.families.pixel_part import PIXEL_DEFAULTS
@@ -60,7 +60,7 @@ class LlavaNextVideoImageProcessor(FramePart):
 
     order = ("do_resize", "size", "image_grid_pinpoints", *tuple(PIXEL_DEFAULTS)[2:])
     defaults = FramePart.defaults | {"image_grid_pinpoints": _PINPOINTS_OF_4_42}
-    backend: ClassVar[Backend] = "pil"
+    backend: Backend = "pil"
 
     def preprocess(self, images: Any, **options: Any) -> BatchInputs:  # type: ignore[override]
         """As the processor of videos; that these are called images is this class's history."""
@@ -76,7 +76,7 @@ class VideoLlavaImageProcessor(PicturePart):
 
     image_key = "pixel_values_images"
     tiled = False
-    backend: ClassVar[Backend] = "pil"
+    backend: Backend = "pil"
 
     def __call__(self, images: Any = None, videos: Any = None, **options: Any) -> BatchInputs:
         return self.preprocess(images, videos, **options)
@@ -92,7 +92,7 @@ class VideoLlavaImageProcessor(PicturePart):
             if not legacy:
                 result["pixel_values"] = result.pop("pixel_values_images")
         if videos is not None:
-            frames = VideoLlavaVideoProcessor(**(self.to_dict() | {"backend": self.backend}))
+            frames = VideoLlavaVideoProcessor.from_dict(self.to_dict() | {"backend": self.backend})
             result.update(frames.preprocess(videos, **options))
         return result
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videolm.errors import ConfigError, ModelNotFoundError
 from videolm.families import processors
 from videolm.families.auto import family_of, load_config
-from videolm.families.declaration import Family
+from videolm.families.declaration import Family, FamilyConfig
 from videolm.families.hub import HubOptions, resolve
 from videolm.families.json_config import read_json
+from videolm.processing.callable_tokenizer import CallableTokenizer
 from videolm.processing.chat import ChatTemplate
 from videolm.processing.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from videolm.families.processor_spec import ProcessorSpec
+
 __all__ = [
     "chat_template_in",
+    "constructor_values",
     "family_in",
     "folder_of",
     "image_settings",
     "read_optional",
     "video_settings",
-    "written_keys",
 ]
 
 
@@ -76,8 +80,18 @@ def chat_template_in(folder: Path, tokenizer: Tokenizer) -> str | None:
     return found.source if found is not None else None
 
 
-def written_keys(folder: Path) -> dict[str, Any]:
-    """What ``processor_config.json`` says besides the parts."""
-    parts = ("image_processor", "video_processor", "chat_template", "processor_class")
-    written = read_optional(folder, "processor_config.json")
-    return {name: value for name, value in written.items() if name not in parts and value is not None}
+def constructor_values(folder: Path, spec: ProcessorSpec, config: FamilyConfig | None) -> dict[str, Any]:
+    """The arguments of a documented processor that the folder's files say, the model's ``config.json`` included."""
+    known = {} if config is None else processors.model_keys(config)
+    known |= {
+        name: value for name, value in read_optional(folder, "processor_config.json").items() if value is not None
+    }
+    tokenizer = CallableTokenizer.from_folder(folder)
+    tokenizer.chat_template = chat_template_in(folder, tokenizer)
+    return {
+        **{name: value for name, value in known.items() if name in spec.defaults},
+        "image_processor": spec.image_part.from_dict(image_settings(folder)),
+        "video_processor": spec.video_part.from_dict(video_settings(folder)),
+        "tokenizer": tokenizer,
+        "chat_template": tokenizer.chat_template,
+    }

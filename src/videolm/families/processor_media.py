@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from videolm.contracts import Frames, Message, VisualInput
 from videolm.errors import ProcessingError
+from videolm.families.processor_parts import LIMITS
 from videolm.families.processor_spec import count_tokens, warn_caller
 from videolm.processing.chat import normalise_messages
 from videolm.processing.picture_arrays import channel_format
@@ -15,8 +16,6 @@ from videolm.processing.time_instruction import time_instruction, unknown_times
 
 if TYPE_CHECKING:
     from videolm.families.processor_base import DocumentedProcessor
-
-_VIDEO_ONLY = ("num_frames", "fps", "do_sample_frames", "video_metadata")
 
 __all__ = ["MediaReading"]
 
@@ -31,20 +30,38 @@ class MediaReading:
     for_images: Mapping[str, Any] = field(default_factory=dict)
     for_videos: Mapping[str, Any] = field(default_factory=dict)
 
+    def check(self) -> None:
+        """Refuse what is no setting of either part, whether there are media or not."""
+        parts = [part for part in (self.processor.video_processor, self.processor.image_processor) if part is not None]
+        others = ("input_data_format", "video_metadata", *LIMITS)
+        for name in self.options:
+            if parts and name not in others and not any(part.knows(name) for part in parts):
+                parts[0].merged({name: None})
+
+    @property
+    def padded(self) -> bool:
+        """Whether pictures of fewer tiles are filled up."""
+        part = self.processor.image_processor
+        return part is None or bool(part.pads({**self.options, **self.for_images}))
+
     def read(self, images: Any, videos: Any) -> list[VisualInput]:
         """The pictures, then the videos."""
-        shared, media = dict(self.options), list[VisualInput]()
-        given = channel_format(shared.pop("input_data_format", None), "input_data_format")
-        parts = self.processor
+        self.check()
+        media: list[VisualInput] = []
+        given = channel_format(self.options.get("input_data_format"), "input_data_format")
         if images is not None:
-            own = {name: value for name, value in shared.items() if name not in _VIDEO_ONLY} | dict(self.for_images)
-            media += self._counted(parts.image_processor.prepare(images, given, own), own)
+            part = self.processor.image_processor
+            own = self._settings_of(part) | dict(self.for_images)
+            media += self._counted(part.prepare(images, given, own), own)
         if videos is not None:
-            own = {name: value for name, value in shared.items() if name != "image_grid_pinpoints"}
+            part = self.processor.video_processor
+            own = {"video_metadata": self.options.get("video_metadata")} | self._settings_of(part)
             own |= dict(self.for_videos)
-            found = parts.video_processor.prepare(videos, given, own, parts.sampling, self._note)
-            media += self._counted(found, own)
+            media += self._counted(part.prepare(videos, given, own, self.processor.sampling, self._note), own)
         return media
+
+    def _settings_of(self, part: Any) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if part.knows(name) or name in LIMITS}
 
     def read_conversations(self, conversations: Sequence[Sequence[Message]]) -> Iterator[list[VisualInput]]:
         """The media that the messages of each conversation name, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from videolm.contracts import Frames, VisualInput
 from videolm.errors import ArgumentError
 from videolm.families.pixel_part import PIXEL_DEFAULTS, PixelPart
 from videolm.families.processor_files import video_settings
+from videolm.media.limits import MediaLimits
 from videolm.media.sampling import FrameSampling
 from videolm.processing.anyres import picture_tiles
 from videolm.processing.batch import BatchInputs, stack_alike
@@ -23,7 +25,10 @@ from videolm.processing.pixels import resize as resize_frame
 from videolm.processing.tensor_types import as_type, tensor_type
 from videolm.visual_tokens import ImageTokens
 
-__all__ = ["FramePart", "PicturePart", "as_asked", "layout_in", "tile_side"]
+LIMITS = tuple(field.name for field in fields(MediaLimits))
+"""Bounds on files and URLs that a call may change."""
+
+__all__ = ["LIMITS", "FramePart", "PicturePart", "as_asked", "layout_in", "tile_side"]
 
 
 class PicturePart(PixelPart):
@@ -56,13 +61,15 @@ class PicturePart(PixelPart):
         """
         kind, given = tensor_type(return_tensors), channel_format(input_data_format, "input_data_format")
         media = self.prepare(images, given, settings)
-        values = self.stack(media, padded=bool(self.merged(settings).get("do_pad", True)))
+        values = self.stack(media, padded=self.pads(settings))
         return as_asked(values, kind, channel_format(data_format) or given or layout_in(images))
 
     def prepare(self, images: Any, given: ChannelFormat | None, settings: Mapping[str, Any]) -> list[VisualInput]:
         """Each picture's tiles; their tokens are not counted here."""
+        settings, limits = _without_limits(settings)
         values, pixels = self.merged(settings), self.pixel_settings(settings)
-        pictures = read_pictures(images, given, rgb=bool(values["do_convert_rgb"]), onto_white=self.onto_white)
+        rgb = bool(values["do_convert_rgb"])
+        pictures = read_pictures(images, given, rgb=rgb, onto_white=self.onto_white, limits=limits)
         media = []
         for picture in pictures:
             tiles = self._tiles(picture, pixels, values.get("image_grid_pinpoints"))
@@ -82,6 +89,11 @@ class PicturePart(PixelPart):
         if pixels.size != base.shape[:2]:
             base = resize_frame(picture, pixels.size, pixels)
         return [fit_frame(tile, pixels) for tile in (base, *grid)]
+
+    def pads(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a call with these settings fills up pictures of fewer tiles."""
+        value = settings.get("do_pad")
+        return bool(getattr(self, "do_pad", True) if value is None else value)
 
     def stack(self, media: Sequence[VisualInput], *, padded: bool = True) -> dict[str, Any]:
         """The pixel values of several pictures under the names that models take."""
@@ -141,7 +153,7 @@ class FramePart(PixelPart):
             sampling: How the model chooses frames of files, where these settings have nothing else.
             note_of: What the prompt says about a video.
         """
-        settings = dict(settings)
+        settings, limits = _without_limits(settings)
         metadata = settings.pop("video_metadata", None)
         values, pixels = self.merged(settings), self.pixel_settings(settings)
         by_call, own = _sampling(settings), _sampling(vars(self))
@@ -157,12 +169,19 @@ class FramePart(PixelPart):
             metadata=metadata,
             on_frame=lambda frame: fit_frame(frame, pixels),
             rgb=bool(values["do_convert_rgb"]),
+            limits=limits,
         )
         return [_clip(clip, pixels, note_of(clip)) for clip in clips]
 
     def stack(self, media: Sequence[VisualInput]) -> dict[str, Any]:
         """The pixel values of several videos; a list where they differ in their number of frames."""
         return {"pixel_values_videos": stack_alike([medium.pixel_values for medium in media])}
+
+
+def _without_limits(settings: Mapping[str, Any]) -> tuple[dict[str, Any], MediaLimits]:
+    """Settings of pixels, and what a call says about files and URLs."""
+    limits = {name: value for name, value in settings.items() if name in LIMITS}
+    return {name: value for name, value in settings.items() if name not in LIMITS}, MediaLimits(**limits)
 
 
 def tile_side(pixels: PixelSettings) -> int:

@@ -17,6 +17,9 @@ from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 
 _EVERY_FRAME = FrameSampling(rule="fps", num_frames=None, fps=1e6)
+_PADDINGS = (True, False, None, "longest", "max_length", "do_not_pad")
+_TRUNCATIONS = (True, False, None, "longest_first", "do_not_truncate")
+_SIDES = ("left", "right")
 
 __all__ = ["BatchInputs", "Padding", "collate", "list_media", "pad_rows", "stack_alike", "stack_media", "truncate"]
 
@@ -53,7 +56,13 @@ def _moved(value: Any, device: Any, dtype: torch.dtype | None, options: dict[str
 
 def _check_device(device: Any) -> None:
     # A bare number means the first accelerator, which torch cannot even name where there is none.
-    wanted = torch.device("cuda", device) if isinstance(device, int) else device and torch.device(device)
+    try:
+        wanted = torch.device("cuda", device) if isinstance(device, int) else device and torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(
+            f"These inputs cannot move to {device!r}: a device such as cpu or cuda:0, or a torch dtype for the pixels, "
+            "is expected. Use .to(model.device), or .to(model.device, torch.float16)."
+        ) from error
     if wanted is not None and wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"These inputs cannot move to {wanted}: this machine has {torch.cuda.device_count()} such devices. "
@@ -131,7 +140,12 @@ def pad_rows(
         ragged: Without padding, give lists instead of tensors, whatever the lengths.
         with_media: Add the pixel values.
     """
-    is_padded, is_cut = padding not in (False, "do_not_pad"), truncation not in (False, "do_not_truncate")
+    for name, value, known in (("padding", padding, _PADDINGS), ("truncation", truncation, _TRUNCATIONS)):
+        if value not in known:
+            raise ArgumentError(f"{name} is {value!r}: expected one of {known}. Pass True for the usual one.")
+    if padding_side not in _SIDES:
+        raise ArgumentError(f"padding_side is {padding_side!r}: left or right is expected. Generation needs left.")
+    is_padded, is_cut = padding not in (None, False, "do_not_pad"), truncation not in (None, False, "do_not_truncate")
     if (is_cut or padding == "max_length") and max_length is None:
         raise ArgumentError("There is no max_length to truncate or pad to: a number is expected. Pass max_length.")
     if is_cut and max_length is not None:

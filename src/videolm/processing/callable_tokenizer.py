@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
-from videolm.contracts import ModelInputs
+from videolm.contracts import Message, ModelInputs
+from videolm.errors import ArgumentError, ConfigError
 from videolm.processing.batch import BatchInputs, pad_rows
+from videolm.processing.chat import ChatTemplate
+from videolm.processing.prompt import encode_prompt
 from videolm.processing.tensor_types import as_type, tensor_type
 from videolm.processing.tokenizer import Tokenizer
 
@@ -18,11 +21,25 @@ _CLEAN = (
     *((" n't", "n't"), (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")),
 )
 
-__all__ = ["CallableTokenizer"]
+TOKENIZER_SETTINGS = ("padding_side", "bos_token", "eos_token", "pad_token", "unk_token")
+"""Attributes that callers may set."""
+
+__all__ = ["TOKENIZER_SETTINGS", "CallableTokenizer", "listed_texts"]
+
+
+def listed_texts(text: Any) -> list[str]:
+    """One text or several, as a list."""
+    texts = [text] if isinstance(text, str) else text
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(each, str) for each in texts):
+        raise ArgumentError(f"text is {str(text)[:60]!r}: a string or a list of strings is expected. Pass text='...'.")
+    return list(texts)
 
 
 class CallableTokenizer(Tokenizer):
     """Special strings in texts are special tokens here; ``encode(text, special=False)`` takes text as text."""
+
+    chat_template: str | None = None
+    """Of the folder that this tokenizer was loaded with by a processor; may be set."""
 
     def __call__(
         self,
@@ -43,8 +60,7 @@ class CallableTokenizer(Tokenizer):
             add_special_tokens: Begin with BOS where the tokenizer does.
         """
         kind = tensor_type(return_tensors)
-        single = isinstance(text, str)
-        texts = [text] if isinstance(text, str) else list(text)
+        single, texts = isinstance(text, str), listed_texts(text)
         rows = [ModelInputs(input_ids=tuple(self.encode_text(each, add_bos=add_special_tokens))) for each in texts]
         inputs = pad_rows(
             rows,
@@ -58,6 +74,36 @@ class CallableTokenizer(Tokenizer):
         if kind is None and single:
             return BatchInputs({name: value[0] for name, value in inputs.items()})
         return BatchInputs({name: as_type(value, kind) for name, value in inputs.items()})
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Message],
+        chat_template: str | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: bool = True,
+        return_tensors: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The prompt of a conversation as ids, or as text; media in it become single placeholders.
+
+        Args:
+            tokenize: Give ids, as a list or as ``return_tensors`` says.
+            return_dict: Give ids and mask by name.
+        """
+        source = chat_template or self.chat_template
+        if source is None:
+            raise ConfigError(
+                "This tokenizer has no chat template: one is expected to write a conversation as a prompt. Load it "
+                "with AutoProcessor, or pass chat_template."
+            )
+        chat = ChatTemplate(source, special_tokens=self.special_tokens).render(conversation, add_generation_prompt)
+        if not tokenize:
+            return chat.text
+        kind, row = tensor_type(return_tensors), ModelInputs(input_ids=tuple(encode_prompt(self, chat)))
+        padded = pad_rows([row], pad_token_id=self.padding_id, padding_side=self.padding_side)
+        inputs = BatchInputs({name: as_type(value if kind else value[0], kind) for name, value in padded.items()})
+        return inputs if return_dict else inputs["input_ids"]
 
     def decode(
         self, ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None

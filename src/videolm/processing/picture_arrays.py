@@ -13,6 +13,7 @@ from torch import Tensor
 
 from videolm.contracts import Frames, MediaKind
 from videolm.errors import ArgumentError
+from videolm.media.limits import MediaLimits
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 from videolm.processing.video_metadata import VideoMetadata, read_metadata
@@ -34,7 +35,12 @@ def channel_format(value: Any, name: str = "data_format") -> ChannelFormat | Non
 
 
 def read_pictures(
-    images: Any, input_format: ChannelFormat | None = None, *, rgb: bool = True, onto_white: bool = False
+    images: Any,
+    input_format: ChannelFormat | None = None,
+    *,
+    rgb: bool = True,
+    onto_white: bool = False,
+    limits: MediaLimits | None = None,
 ) -> list[np.ndarray]:
     """Every picture in ``images``: one, a batch, or nested lists of them.
 
@@ -45,17 +51,19 @@ def read_pictures(
     Returns:
         ``[H, W, 3]`` each, uint8, or floats as they came.
     """
-    return [_read_picture(picture, input_format, rgb, onto_white) for picture in _each_picture(images)]
+    return [_read_picture(picture, input_format, rgb, onto_white, limits) for picture in _each_picture(images)]
 
 
-def _read_picture(picture: Any, input_format: ChannelFormat | None, rgb: bool, onto_white: bool) -> np.ndarray:
+def _read_picture(
+    picture: Any, input_format: ChannelFormat | None, rgb: bool, onto_white: bool, limits: MediaLimits | None
+) -> np.ndarray:
     if isinstance(picture, (np.ndarray, Tensor)):
         return _rgb(_array(picture), input_format, rgb, onto_white)
     if onto_white and isinstance(picture, Image.Image) and picture.has_transparency_data:
         laid = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
         laid.info.update(picture.info)  # which way up it is
         picture = laid
-    return load_media(picture, sampling=_EVERY_FRAME, kind="image").pixels[0]
+    return load_media(picture, sampling=_EVERY_FRAME, kind="image", limits=limits).pixels[0]
 
 
 def read_videos(
@@ -67,6 +75,7 @@ def read_videos(
     metadata: Any = None,
     on_frame: Callable[[np.ndarray], np.ndarray] | None = None,
     rgb: bool = True,
+    limits: MediaLimits | None = None,
 ) -> list[Frames]:
     """The frames of every video in ``videos``: one, a batch, or nested lists of them.
 
@@ -74,6 +83,7 @@ def read_videos(
         files: Which frames of a path or URL to take; None: every one. ``arrays``: the same of frames in memory.
         metadata: What is known of frames in memory; see ``read_metadata``.
         on_frame: Applied to each frame, once; to one that is decoded before the next one is.
+        limits: On files and URLs.
     """
     sources = _each_video(videos)
     read = []
@@ -83,10 +93,10 @@ def read_videos(
             frames = [_rgb(frame, input_format or layout_of(clip), rgb, onto_white=False) for frame in clip]
             read.append(_in_memory(frames, arrays, known, on_frame))
         elif isinstance(source, (list, tuple)):
-            frames = read_pictures(source, input_format, rgb=rgb)
+            frames = read_pictures(source, input_format, rgb=rgb, limits=limits)
             read.append(_in_memory(frames, arrays, known, on_frame))
         else:
-            read.append(_loaded(source, files, known, on_frame))
+            read.append(_loaded(source, files, known, on_frame, limits))
     return read
 
 
@@ -139,6 +149,7 @@ def _loaded(
     sampling: FrameSampling | None,
     known: VideoMetadata | None,
     on_frame: Callable[[np.ndarray], np.ndarray] | None,
+    limits: MediaLimits | None,
 ) -> Frames:
     if known is not None:
         raise ArgumentError(
@@ -147,7 +158,7 @@ def _loaded(
         )
     if isinstance(source, Frames):
         return source if on_frame is None else replace(source, pixels=tuple(map(on_frame, source.pixels)))
-    return load_media(source, sampling=sampling or _EVERY_FRAME, kind="video", on_frame=on_frame)
+    return load_media(source, sampling=sampling or _EVERY_FRAME, kind="video", on_frame=on_frame, limits=limits)
 
 
 def _in_memory(

@@ -98,7 +98,8 @@ class TextProcessor:
         kinds = self._placeholder_kinds()
         encoded = [self.tokenizer.encode_text(text, add_bos=add_special_tokens) for text in texts]
         wanted = [[kinds[i] for i in ids if i in kinds] for ids in encoded]
-        self._check_counts([kind for row in wanted for kind in row], [medium.kind for medium in media])
+        prompts = "The prompt holds" if len(texts) == 1 else f"The {len(texts)} prompts hold"
+        self._check_counts([kind for row in wanted for kind in row], [medium.kind for medium in media], prompts)
         for kind, counts in (per_prompt or {}).items():
             self._check_prompts(kind, [row.count(kind) for row in wanted], counts)
         waiting = {kind: iter([medium for medium in media if medium.kind == kind]) for kind in kinds.values()}
@@ -120,12 +121,14 @@ class TextProcessor:
                 "the same order. Give each medium one part of its type in a message of the user."
             )
 
-    def _check_counts(self, written: Sequence[MediaKind], given: Sequence[MediaKind]) -> None:
+    def _check_counts(
+        self, written: Sequence[MediaKind], given: Sequence[MediaKind], prompts: str = "The prompt holds"
+    ) -> None:
         if sorted(written) != sorted(given):
             raise ProcessingError(
-                f"The prompt holds placeholders for {_count(written)} but {_count(given)} came with it: expected one "
-                f"placeholder each ({self.image_token} or {self.video_token}). Give as many media as the prompt "
-                "mentions, or use a chat template that writes a placeholder for each."
+                f"{prompts} placeholders for {_count(written)} but {_count(given)} came: expected one placeholder each "
+                f"({self.image_token} or {self.video_token}). Give as many media as are mentioned, or use a chat "
+                "template that writes a placeholder for each."
             )
 
     def _check_prompts(self, kind: MediaKind, written: Sequence[int], given: Sequence[int]) -> None:
