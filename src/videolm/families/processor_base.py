@@ -87,6 +87,8 @@ class DocumentedProcessor:
         values = constructor_values(folder, cls.spec, config)
         own = {name: settings.pop(name) for name in list(settings) if name in (*values, *cls.spec.defaults)}
         processor = cls(**{**values, **own})
+        if config is not None:
+            processor.image_processor.adopt(config.visual_tokens().image)
         processor._change(settings)
         if family is not None and config is not None:
             processor.sampling = family.sampling

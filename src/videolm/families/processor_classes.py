@@ -141,12 +141,12 @@ class VideoLlavaProcessor(DocumentedProcessor):
 
 
 class _SiglipPictures(LlavaNextImageProcessor):
-    """AnyRes tiles of another tower."""
+    """AnyRes tiles of another tower, tried in the order of their widths."""
 
     defaults = (
         LlavaNextImageProcessor.defaults
         | _SIGLIP
-        | {"image_grid_pinpoints": [[384 * one, 384 * other] for one in range(1, 7) for other in range(1, 7)]}
+        | {"image_grid_pinpoints": [[384 * high, 384 * wide] for wide in range(1, 7) for high in range(1, 7)]}
     )
 
 
@@ -172,6 +172,7 @@ class LlavaNextVideo2Processor(DocumentedProcessor):
         sampling=FrameSampling(rule="linspace", num_frames=64),
         newline="grid",
         max_grid_tiles=9,
+        round_unpad=False,
     )
 
 

@@ -92,7 +92,10 @@ class MediaReading:
             yield media
 
     def _counted(self, media: Sequence[VisualInput], settings: Mapping[str, Any]) -> list[VisualInput]:
-        counted = count_tokens(media, self.processor.visual_tokens(), settings.get("image_grid_pinpoints"))
+        pinpoints = settings.get("image_grid_pinpoints") or getattr(
+            self.processor.image_processor, "image_grid_pinpoints", None
+        )
+        counted = count_tokens(media, self.processor.visual_tokens(), pinpoints)
         for medium in counted:
             if medium.kind == "video":
                 self.processor.spec.check_frames(len(medium.pixel_values))

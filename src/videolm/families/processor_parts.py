@@ -90,6 +90,13 @@ class PicturePart(PixelPart):
             base = resize_frame(picture, pixels.size, pixels)
         return [fit_frame(tile, pixels) for tile in (base, *grid)]
 
+    def adopt(self, tokens: ImageTokens) -> None:
+        """Cut tiles as the model puts them together again, whatever list the processor's own file has."""
+        if self.tiled:
+            # Processors take a pair as (height, width).
+            step = 1 if tokens.pinpoint_order == "height_width" else -1
+            self.change({"image_grid_pinpoints": [list(pair[::step]) for pair in tokens.pinpoints]})
+
     def pads(self, settings: Mapping[str, Any]) -> bool:
         """Whether a call with these settings fills up pictures of fewer tiles."""
         value = settings.get("do_pad")

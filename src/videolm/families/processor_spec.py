@@ -30,6 +30,7 @@ class ProcessorSpec:
     keep_class_token: bool = False
     """Of the frames of a video."""
     max_grid_tiles: int | None = None
+    round_unpad: bool = True
     exact_frames: bool = False
     """Whether the model was trained on that number of frames and no other."""
 
@@ -52,12 +53,14 @@ class ProcessorSpec:
             keep_class_token=is_full and has_class_token,
             newline=tiled,
             max_grid_tiles=self.max_grid_tiles,
+            round_unpad=self.round_unpad,
         )
         video = VideoTokens(
             grid=frame // patch_size,
             pool=self.pool,
             newline=self.newline,
             keep_class_token=self.keep_class_token and has_class_token,
+            usual_frames=self.sampling.num_frames if self.exact_frames else None,
         )
         return VisualTokens(image=image, video=video)
 
@@ -90,7 +93,7 @@ def count_tokens(media: Sequence[VisualInput], tokens: VisualTokens, pinpoints: 
         else:
             image = replace(tokens.image, grid=side // patch_size, tile_size=side)
             if pinpoints is not None:
-                image = replace(image, pinpoints=as_pinpoints(pinpoints))
+                image = replace(image, pinpoints=as_pinpoints(pinpoints), pinpoint_order="height_width")
             num_tokens = image.count(*medium.size)
         counted.append(replace(medium, num_tokens=num_tokens))
     return counted
