@@ -126,3 +126,10 @@ def test_a_missing_shard(tiny_folder: Path) -> None:
     (tiny_folder / shards[0]).unlink()
     with pytest.raises(CheckpointError, match=rf"lacks 1 of its {len(shards)} weight shards \({shards[0]}\)"):
         load_model(tiny_folder)
+
+
+@pytest.mark.parametrize("dtype", ["float7", "int8", "nn", 16])
+def test_a_config_with_a_dtype_that_is_none(tiny_folder: Path, dtype: Any) -> None:
+    change_json(tiny_folder / "config.json", dtype=dtype)
+    with pytest.raises(ConfigError, match=rf"dtype is {dtype!r} .* expected float32, bfloat16, float16 or null"):
+        load_model(tiny_folder)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from videolm.errors import CheckpointError, ModelNotFoundError
 from videolm.weights.files import WeightFiles, open_weights
+from videolm.weights.writing import DTYPES, PlannedTensor, write_safetensors
 
 FIRST = {"a.weight": torch.arange(6.0).reshape(2, 3)}
 SECOND = {"b.bias": torch.tensor([1, 2], dtype=torch.bfloat16)}
@@ -146,3 +147,41 @@ def test_a_bin_file_without_tensors(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="not a dictionary of tensors"):
         open_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        ({"a": {"dtype": "F33", "shape": [2], "data_offsets": [0, 8]}}, 8),
+        ({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, 8),
+        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, 7),
+        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}, 12),
+        ({"a": 3}, 0),
+    ],
+    ids=["dtype", "shape", "too short", "hole", "no entry"],
+)
+def test_a_header_that_is_wrong(tmp_path: Path, header: dict[str, object], size: int) -> None:
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(size))
+    with pytest.raises(CheckpointError, match=r"cannot be read as weights \(SafetensorError") as caught:
+        open_weights(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_written_the_library_reads(tmp_path: Path) -> None:
+    """One tensor of each type that such files know, odd sizes among them, and one without numbers."""
+    kinds = [dtype for dtype in DTYPES.values() if dtype != torch.float8_e8m0fnu]
+    state = {f"t{index}": torch.ones(3, 1, dtype=torch.float32).to(dtype) for index, dtype in enumerate(kinds)}
+    state |= {"empty": torch.zeros(0, 4), "scalar": torch.tensor(2.5)}
+    planned = [
+        PlannedTensor(name=name, shape=tuple(t.shape), dtype=t.dtype, read=lambda t=t: t)  # type: ignore[misc]
+        for name, t in state.items()
+    ]
+    write_safetensors(tmp_path / "model.safetensors", planned)
+    read = load_file(tmp_path / "model.safetensors")
+    assert read.keys() == state.keys()
+    for name, tensor in state.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name].view(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8)), name
+    files = open_weights(tmp_path)
+    assert {name: files.dtype(name) for name in files} == {name: tensor.dtype for name, tensor in state.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,35 @@ def test_integer_tensors_keep_their_dtype() -> None:
     module.register_buffer("steps", torch.zeros(2, dtype=torch.int64))
     load_weights(module, source({"body.steps": torch.tensor([3, 4])}), (LAYOUT,), dtype=torch.bfloat16)
     assert module.steps.tolist() == [3, 4]
+
+
+class _Fresh:
+    """Tensors that are made when they are read; at most one of them is ever alive."""
+
+    def __init__(self, state: dict[str, torch.Tensor]) -> None:
+        self.state = state
+        self.last: weakref.ref[torch.Tensor] = weakref.ref(torch.zeros(1))
+        self.num_read = 0
+
+    def keys(self) -> list[str]:
+        return list(self.state)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self.state[key].shape)
+
+    def dtype(self, key: str) -> torch.dtype:
+        return self.state[key].dtype
+
+    def read(self, key: str) -> torch.Tensor:
+        assert self.last() is None, "the tensor before is still held"
+        made = self.state[key].clone()
+        self.last = weakref.ref(made)
+        self.num_read += 1
+        return made
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_no_tensor_is_held_while_the_next_is_read(dtype: torch.dtype | None) -> None:
+    fresh = _Fresh(tensors())
+    load_weights(small(), WeightFiles.over(Path("fresh"), fresh), (LAYOUT,), dtype=dtype)
+    assert (fresh.num_read, fresh.last()) == (2, None)

@@ -113,7 +113,7 @@ class JsonConfig:
 
     def _read_dtype(self, value: Any) -> torch.dtype | None:
         found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
-        if value is not None and not isinstance(found, torch.dtype):
+        if value is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
             raise self.wrong("dtype", value, "float32, bfloat16, float16 or null")
         return found
 
