@@ -35,7 +35,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "reader": frozenset(
         {"options", "stopwatch", "context_fit", "processing", "contracts", "media", "visual_tokens"},
     ),
-    "conversation": frozenset({"options", "stopwatch", "reader", "processing", "models", "generation", "contracts"}),
+    "conversation": frozenset({"options", "stopwatch", "reader", "processing", "models", "contracts", "engine"}),
     "families": frozenset(
         {"processing", "models", "weights", "generation", "visual_tokens", "devices", "contracts", "media"},
     ),

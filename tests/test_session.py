@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,22 @@ def picture() -> Image.Image:
 
 
 @pytest.fixture
-def vision_calls(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tiles or frames each call of the vision tower got."""
+def fresh(folder: Path) -> Session:
+    """A session whose engine knows nothing yet."""
+    return load(folder, device="cpu")
+
+
+@pytest.fixture
+def vision_calls(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tiles or frames each call of the fresh session's vision tower got."""
     calls: list[int] = []
-    forward = session.model.model.vision_tower.forward
+    forward = fresh.model.model.vision_tower.forward
 
     def counted(pixels: torch.Tensor, *args: Any) -> Any:
         calls.append(len(pixels))
         return forward(pixels, *args)
 
-    monkeypatch.setattr(session.model.model.vision_tower, "forward", counted)
+    monkeypatch.setattr(fresh.model.model.vision_tower, "forward", counted)
     return calls
 
 
@@ -175,7 +182,7 @@ def test_an_answer_reports_what_it_saw_and_took(folder: Path, session: Session, 
             visual_tokens=3 * TOKENS_PER_FRAME,
         ),
     )
-    assert answer.usage == Usage(
+    assert replace(answer.usage, cached_tokens=0) == Usage(
         prompt_tokens=answer.usage.prompt_tokens, visual_tokens=3 * TOKENS_PER_FRAME, completion_tokens=24
     )
     assert answer.warnings == ()
@@ -234,7 +241,12 @@ def test_the_end_token_ends_an_answer(session: Session, clip: np.ndarray, monkey
     assert answer.finish_reason == "stop"
     assert answer.output_ids == (*before.output_ids[:2], end)
     assert before.text.startswith(answer.text)
-    assert answer.usage == Usage(prompt_tokens=prompt_len, visual_tokens=4 * TOKENS_PER_FRAME, completion_tokens=3)
+    assert answer.usage == Usage(
+        prompt_tokens=prompt_len,
+        visual_tokens=4 * TOKENS_PER_FRAME,
+        completion_tokens=3,
+        cached_tokens=prompt_len - 1,  # The same was asked before; the last token's logits are needed in any case.
+    )
 
 
 def test_a_stop_string_ends_an_answer_before_it(session: Session, clip: np.ndarray) -> None:
@@ -356,9 +368,9 @@ def test_chat_works_without_media(session: Session) -> None:
 
 
 def test_later_turns_equal_a_fresh_prompt_and_encode_nothing_again(
-    session: Session, clip: np.ndarray, picture: Image.Image, vision_calls: list[int]
+    fresh: Session, session: Session, clip: np.ndarray, picture: Image.Image, vision_calls: list[int]
 ) -> None:
-    conversation = session.conversation([clip, picture], **SETTINGS)
+    conversation = fresh.conversation([clip, picture], **SETTINGS)
     content: list[dict[str, Any]] = [{"type": "video", "video": clip}, {"type": "image", "image": picture}]
     messages: list[dict[str, Any]] = []
     for question in ("What is this?", "Why is it red?", "Are you sure?"):
@@ -366,32 +378,34 @@ def test_later_turns_equal_a_fresh_prompt_and_encode_nothing_again(
         answer = conversation.ask(question)
         assert (sum(vision_calls) > computed) == (question == "What is this?")
         messages.append({"role": "user", "content": [*content, {"type": "text", "text": question}]})
-        fresh = session.chat(messages, **SETTINGS)
-        assert answer.output_ids == fresh.output_ids
-        assert answer.text == fresh.text
-        assert answer.media == fresh.media
+        whole = session.chat(messages, **SETTINGS)
+        assert answer.output_ids == whole.output_ids
+        assert answer.text == whole.text
+        assert answer.media == whole.media
         messages.append({"role": "assistant", "content": answer.text})
         content = []
     assert conversation.turns[1] == ("Why is it red?", messages[3]["content"])
 
 
 def test_a_later_turn_computes_only_what_is_new(
-    session: Session, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    fresh: Session, clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    decode = session.model.decode
+    decode = fresh.model.decode
 
     def counted(inputs_embeds: torch.Tensor, **arguments: Any) -> torch.Tensor:
         lengths.append(inputs_embeds.shape[1])
         return decode(inputs_embeds, **arguments)
 
-    monkeypatch.setattr(session.model, "decode", counted)
-    conversation = session.conversation(clip, max_new_tokens=4)
+    monkeypatch.setattr(fresh.model, "decode", counted)
+    conversation = fresh.conversation(clip, max_new_tokens=4)
     first = conversation.ask("What is this?")
     assert lengths == [first.usage.prompt_tokens, 1, 1, 1]
+    assert first.usage.cached_tokens == 0
     lengths.clear()
     second = conversation.ask("Why?")
     assert lengths[0] < second.usage.prompt_tokens - first.usage.prompt_tokens + 8
+    assert second.usage.cached_tokens == second.usage.prompt_tokens - lengths[0]
     assert second.timings_s["decode"] == second.timings_s["vision"] == 0
     assert second.timings_s["total"] < 60
 
@@ -474,10 +488,10 @@ def test_a_missing_file_is_named(session: Session, tmp_path: Path) -> None:
 
 
 def test_a_prompt_beyond_the_context_names_both_numbers_before_anything_is_encoded(
-    session: Session, clip: np.ndarray, vision_calls: list[int]
+    fresh: Session, clip: np.ndarray, vision_calls: list[int]
 ) -> None:
     with pytest.raises(ProcessingError, match=rf"The prompt has \d+ tokens, 16 of them visual, .* holds {CONTEXT}:"):
-        session.ask(clip, "what is this? " * 200)
+        fresh.ask(clip, "what is this? " * 200)
     assert vision_calls == []
 
 

@@ -1,26 +1,17 @@
-"""Media and questions in, streamed answers out: media are read and encoded once, and no token is computed twice."""
+"""Media and questions in, streamed answers out: media are read once, and the engine computes no token twice."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from videolm.contracts import (
-    Answer,
-    Features,
-    FinishReason,
-    MediaReport,
-    Message,
-    ModelInputs,
-    Usage,
-)
-from videolm.errors import ArgumentError, GenerationError, ProcessingError
-from videolm.generation.loop import generate_ids
-from videolm.generation.params import SamplingParams
-from videolm.generation.streaming import observe, write_text
+from videolm.contracts import Answer, MediaReport, Message, ModelInputs
+from videolm.engine.features import medium_key
+from videolm.engine.request import Request, RequestOutput
+from videolm.engine.shared import SharedEngine
+from videolm.errors import ArgumentError, GenerationError, VideoLMError
 from videolm.models.video_lm import VideoLM
 from videolm.options import Options
 from videolm.processing.processor import Processor
@@ -37,6 +28,7 @@ class LoadedModel:
     name: str
     model: VideoLM
     reader: Reader
+    engine: SharedEngine
     stop_token_ids: tuple[int, ...] = ()
     load_s: float = 0.0
 
@@ -44,10 +36,6 @@ class LoadedModel:
     def processor(self) -> Processor:
         """What prepares the model's inputs."""
         return self.reader.processor
-
-    def context_len(self, inputs: ModelInputs) -> int:
-        """The most tokens that this prompt may have together with its answer."""
-        return self.model.model.config.decoder.context_len(inputs.media)
 
     def note_on_positions(self, inputs: ModelInputs) -> tuple[str, ...]:
         """One line where positions are stretched for this prompt, or where it needs that they are."""
@@ -116,9 +104,7 @@ class Conversation:
         )
         self._watch = watch
         self._opened_s = watch.elapsed_s() if watch else 0.0
-        self._features: dict[int, Features] | None = None
-        self._cache = loaded.model.new_cache()
-        self._cached_ids: list[int] = []
+        self._keys: dict[int, str] = {}
         self._running: TextStream | None = None
 
     def ask(self, question: str, **options: Any) -> Answer:
@@ -150,7 +136,7 @@ class Conversation:
             warnings: To stand in the answer before its own.
         """
         if self._running is not None:
-            self._running.close()  # Two generations cannot write into one cache.
+            self._running.close()  # A turn that is left for the next one leaves no trace.
         watch = self._resumed_watch()
         processor = self._loaded.processor
         with watch.measure("preprocess"):
@@ -159,15 +145,15 @@ class Conversation:
         special = processor.special_strings_in(messages if question is None else messages[-1:])
         if special:
             warnings = [*warnings, f"The text spells {', '.join(special)}: read as text, not as a special token."]
+        request = Request(
+            id=self._loaded.engine.new_id(), inputs=inputs, params=options.params, media_keys=self._media_keys(inputs)
+        )
         turn = _Turn(
             question=question,
-            inputs=inputs,
-            params=self._fit(inputs, options.params),
+            request=self._loaded.engine.prepare(request),
             watch=watch,
             warnings=(*warnings, *self._loaded.note_on_positions(inputs)),
         )
-        self._encode(watch)
-        self._keep_common_prefix(inputs.input_ids)
         self._running = TextStream(self._generate(turn))
         return self._running
 
@@ -188,70 +174,45 @@ class Conversation:
         watch.resume(self._opened_s)
         return watch
 
-    def _fit(self, inputs: ModelInputs, params: SamplingParams) -> SamplingParams:
-        """Generate no further than the context reaches."""
-        num_tokens, context_len = len(inputs.input_ids), self._loaded.context_len(inputs)
-        if num_tokens >= context_len:
-            visual = sum(medium.num_tokens for medium in inputs.media)
-            raise ProcessingError(
-                f"The prompt has {num_tokens} tokens, {visual} of them visual, and the model's context holds "
-                f"{context_len}: at least one must remain for the answer. Take fewer frames or media, or write less."
-            )
-        room = context_len - num_tokens
-        return replace(
-            params, max_new_tokens=min(params.max_new_tokens, room), min_new_tokens=min(params.min_new_tokens, room)
-        )
-
-    def _encode(self, watch: Stopwatch) -> None:
-        if self._features is None:
-            visuals = [visual for _, visual in self.media]
-            with watch.measure("vision"), torch.inference_mode():
-                encoded = self._loaded.model.encode_media(visuals)
-            self._features = {id(visual): feature for visual, feature in zip(visuals, encoded, strict=True)}
-
-    def _keep_common_prefix(self, ids: Sequence[int]) -> None:
-        common = 0
-        for old, new in zip(self._cached_ids[: self._cache.length], ids, strict=False):
-            if old != new:
-                break
-            common += 1
-        self._cache.truncate(common)
-        self._cached_ids = list(ids)
+    def _media_keys(self, inputs: ModelInputs) -> tuple[str, ...]:
+        """In the prompt's order, which may differ from that of the media."""
+        if not self._keys:
+            self._keys = {id(visual): medium_key(visual) for _, visual in self.media}
+        return tuple(self._keys[id(medium)] for medium in inputs.media)
 
     def _generate(self, turn: _Turn) -> Generator[str, None, Answer]:
-        loaded, watch = self._loaded, turn.watch
-        assert self._features is not None
-        # The prompt's order of the media may differ from theirs.
-        features = [self._features[id(medium)] for medium in turn.inputs.media]
-        output_ids, times, text = list[int](), list[float](), list[str]()
-
-        def note(token_id: int) -> None:
-            output_ids.append(token_id)
-            self._cached_ids.append(token_id)
-            times.append(watch.elapsed_s())
-
-        ids = generate_ids(loaded.model, turn.inputs, turn.params, features=features, cache=self._cache)
-        pieces = write_text(observe(ids, note), loaded.processor.tokenizer.stream(), turn.params)
-        reason: FinishReason = yield from observe(pieces, text.append)
-        stages = {stage: watch.seconds[stage] for stage in ("decode", "preprocess", "vision")}
-        answer = Answer(
-            text="".join(text),
-            finish_reason=reason,
-            model=loaded.name,
-            usage=Usage(
-                prompt_tokens=len(turn.inputs.input_ids),
-                visual_tokens=sum(medium.num_tokens for medium in turn.inputs.media),
-                completion_tokens=len(output_ids),
-            ),
-            media=tuple(media_report(medium) for medium in self.media),
-            timings_s={"load": loaded.load_s, **stages, "first_token": times[0], "total": watch.elapsed_s()},
-            tokens_per_s=(len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
-            output_ids=tuple(output_ids),
-            warnings=turn.warnings,
-        )
+        outputs: list[RequestOutput] = []
+        times: list[float] = []
+        with closing(self._loaded.engine.run(turn.request)) as news:
+            for output in news:
+                if output.error is not None:
+                    raise _own_words(output.error)
+                outputs.append(output)
+                times.append(turn.watch.elapsed_s())
+                if output.piece:
+                    yield output.piece
+        answer = self._answer(turn, outputs[0], outputs[-1], times)
         if turn.question is not None and answer.text:  # Chat templates have no place for an answer without text.
             self.turns.append((turn.question, answer.text))
         return answer
+
+    def _answer(self, turn: _Turn, first: RequestOutput, last: RequestOutput, times: list[float]) -> Answer:
+        watch, loaded = turn.watch, self._loaded
+        watch.seconds["vision"] += last.timings_s["vision"]
+        stages = {stage: watch.seconds[stage] for stage in ("decode", "preprocess", "vision")}
+        assert last.finish_reason in ("stop", "length")
+        num_later = len(last.output_ids) - len(first.output_ids)
+        return Answer(
+            text=last.text,
+            finish_reason=last.finish_reason,
+            model=loaded.name,
+            usage=last.usage,
+            media=tuple(media_report(medium) for medium in self.media),
+            timings_s={"load": loaded.load_s, **stages, "first_token": times[0], "total": watch.elapsed_s()},
+            tokens_per_s=num_later / (times[-1] - times[0]) if num_later else 0.0,
+            output_ids=last.output_ids,
+            warnings=turn.warnings,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,10 +220,14 @@ class _Turn:
     """One prompt that is being answered."""
 
     question: str | None
-    inputs: ModelInputs
-    params: SamplingParams
+    request: Request
     watch: Stopwatch
     warnings: tuple[str, ...]
+
+
+def _own_words(error: VideoLMError) -> VideoLMError:
+    """What was wrong, without the name of a request that nobody gave one."""
+    return error.__cause__ if isinstance(error.__cause__, VideoLMError) else error
 
 
 def check_question(question: Any) -> None:

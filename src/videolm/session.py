@@ -13,6 +13,8 @@ import torch
 from videolm.contracts import Answer, Message
 from videolm.conversation import Conversation, LoadedModel, TextStream, check_question
 from videolm.devices import choose_device, choose_dtype
+from videolm.engine.config import EngineConfig
+from videolm.engine.shared import SharedEngine
 from videolm.engine.vision_cache import VisionCache, VisionCacheConfig
 from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
 from videolm.families import auto
@@ -53,6 +55,7 @@ def load(
     quantize: str | WeightQuantization | None = None,
     rope_policy: str | None = None,
     cache: VisionCacheConfig | str | Path | None = None,
+    engine: EngineConfig | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Session:
     """Load a model.
@@ -67,7 +70,8 @@ def load(
         rope_policy: How far positions are stretched for long prompts: ``fixed``, as the checkpoint says; ``auto``, as
             the original code did; ``none``. None: what the checkpoint's configuration says.
         cache: Where encoded media are kept for further questions: a folder, or how much of them to keep. None: media
-            are read and encoded for each question or conversation.
+            are read for each question or conversation, and encoded where the engine does not know them any more.
+        engine: How the engine divides memory and work; None: as suits one person asking, with room for any prompt.
         progress: Called with the tensors loaded so far and their number.
     """
     start = time.perf_counter()
@@ -83,17 +87,22 @@ def load(
     model = auto.load_model(
         folder, base=base, device=target, dtype=wanted, quantize=quantize, progress=progress, **policy
     )
+    encoded = _vision_cache(model, cache)
     loaded = LoadedModel(
         name=name,
         model=model,
         reader=reader,
+        engine=SharedEngine(model, reader.processor, engine, features=encoded),
         stop_token_ids=stop_token_ids(model, reader.processor),
         load_s=time.perf_counter() - start,
     )
+    return Session(loaded, cache=encoded)
+
+
+def _vision_cache(model: VideoLM, cache: VisionCacheConfig | str | Path | None) -> VisionCache | None:
     if cache is None:
-        return Session(loaded)
-    config = cache if isinstance(cache, VisionCacheConfig) else VisionCacheConfig(folder=Path(cache))
-    return Session(loaded, cache=VisionCache(model, config))
+        return None
+    return VisionCache(model, cache if isinstance(cache, VisionCacheConfig) else VisionCacheConfig(folder=Path(cache)))
 
 
 def load_reader(name_or_path: str | Path | None = None, *, base: str | Path | None = None) -> Reader:
@@ -192,7 +201,7 @@ class Session:
         return stream.answer
 
     def stream(self, media: Any, question: str, **options: Any) -> TextStream:
-        """The same, as text while it is generated; the media are read and encoded before this returns."""
+        """The same, as text while it is generated; the media are read before this returns."""
         check_question(question)
         parsed = self._loaded.parse(options)
         conversation = self._open(sources_of(media), parsed)

@@ -197,7 +197,7 @@ def test_what_the_cache_can_never_hold_is_refused_with_both_numbers(engine: Engi
     with pytest.raises(CapacityError) as caught:
         engine.add(request("a", [1] * 20, params=params))
     assert str(caught.value).startswith(
-        "Request a may need 109 tokens in the cache (20 of its prompt, max_new_tokens 90), which holds 96:"
+        "Request a may need 109 tokens in the cache, prompt and answer, and it holds 96:"
     )
     assert not engine.has_requests
     (output,) = engine.generate([request("a", [1] * 20, params=params)])

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.decoders import DecodeStream
 
-from videolm.contracts import FinishReason
 from videolm.generation.params import SamplingParams
-from videolm.generation.streaming import IdGenerator, TextGenerator, TextWriter, observe, write_text
+from videolm.generation.streaming import TextWriter
 
 END = 256
 
@@ -39,15 +38,6 @@ class Decoder:
         return self.stream.step(TOKENIZER, token_id)
 
 
-def generated(ids: Sequence[int], reason: FinishReason = "length", closed: list[bool] | None = None) -> IdGenerator:
-    try:
-        yield from ids
-    finally:
-        if closed is not None:
-            closed.append(True)
-    return reason
-
-
 class Pieces:
     """A decoder whose id ``i`` is the i-th of these."""
 
@@ -58,13 +48,11 @@ class Pieces:
         return self.pieces[token_id]
 
 
-def collect(text: TextGenerator | IdGenerator) -> tuple[list[Any], FinishReason]:
-    pieces: list[Any] = []
-    while True:
-        try:
-            pieces.append(next(text))
-        except StopIteration as end:
-            return pieces, end.value
+def write(ids: Sequence[int], **settings: Any) -> tuple[list[str], bool]:
+    """The pieces of an answer of these ids, and whether a stop string ended it."""
+    writer = TextWriter(Decoder(), SamplingParams(**settings))
+    pieces = [writer.push(token_id) for token_id in ids]
+    return [piece for piece in [*pieces, writer.finish()] if piece], writer.is_stopped
 
 
 def encode(text: str) -> list[int]:
@@ -74,37 +62,28 @@ def encode(text: str) -> list[int]:
 def test_a_character_comes_when_its_last_byte_is_there() -> None:
     ids = encode("aé👩‍🚀.")
     assert len(ids) == 15
-    assert collect(write_text(generated(ids), Decoder(), SamplingParams())) == (
-        ["a", "é", "👩", "\u200d", "🚀", "."],
-        "length",
-    )
+    assert write(ids) == (["a", "é", "👩", "\u200d", "🚀", "."], False)
 
 
 def test_a_character_unfinished_at_the_end_is_dropped() -> None:
-    assert collect(write_text(generated(encode("ok👍")[:-1]), Decoder(), SamplingParams())) == (["o", "k"], "length")
+    assert write(encode("ok👍")[:-1]) == (["o", "k"], False)
 
 
 def test_a_stop_token_is_not_text() -> None:
     ids = [*encode("hi"), encode("!")[0]]
-    params = SamplingParams(stop_token_ids=(ids[-1],))
-    assert collect(write_text(generated(ids, "stop"), Decoder(), params)) == (["h", "i"], "stop")
+    assert write(ids, stop_token_ids=(ids[-1],)) == (["h", "i"], False)
 
 
 def test_a_special_token_is_not_text() -> None:
-    text = write_text(generated([*encode("hi"), END], "stop"), Decoder(), SamplingParams())
-    assert collect(text) == (["h", "i"], "stop")
+    assert write([*encode("hi"), END]) == (["h", "i"], False)
 
 
-def test_a_stop_string_ends_the_answer_and_closes_the_generation() -> None:
-    closed: list[bool] = []
-    text = write_text(generated(encode("one\n\ntwo"), closed=closed), Decoder(), SamplingParams(stop=("\n\n",)))
-    assert collect(text) == (["o", "n", "e"], "stop")
-    assert closed == [True]
+def test_a_stop_string_ends_the_text() -> None:
+    assert write(encode("one\n\ntwo"), stop=("\n\n",)) == (["o", "n", "e"], True)
 
 
 def test_text_held_back_for_a_stop_string_comes_at_the_end() -> None:
-    text = write_text(generated(encode("a</")), Decoder(), SamplingParams(stop=("</s>",)))
-    assert collect(text) == (["a", "</"], "length")
+    assert write(encode("a</"), stop=("</s>",)) == (["a", "</"], False)
 
 
 def test_white_space_waits_until_text_follows_and_is_left_out_around_the_answer() -> None:
@@ -120,24 +99,10 @@ def test_nothing_follows_a_stop_string() -> None:
     assert (writer.push(3), writer.finish()) == ("", "")
 
 
-def test_what_is_observed_is_the_same() -> None:
-    seen: list[int] = []
-    assert collect(observe(generated([32, 33], "stop"), seen.append)) == ([32, 33], "stop")
-    assert seen == [32, 33]
-
-
-def test_closing_the_text_closes_the_generation() -> None:
-    closed: list[bool] = []
-    text = write_text(generated(encode("abc"), closed=closed), Decoder(), SamplingParams())
-    assert next(text) == "a"
-    text.close()
-    assert closed == [True]
-
-
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda t: "�" not in t))
 def test_pieces_add_up_to_the_text(text: str) -> None:
-    pieces, _ = collect(write_text(generated(encode(text)), Decoder(), SamplingParams()))
+    pieces, _ = write(encode(text))
     assert "".join(pieces) == text.strip()
     assert not any("�" in piece for piece in pieces)
 
@@ -145,6 +110,6 @@ def test_pieces_add_up_to_the_text(text: str) -> None:
 @pytest.mark.parametrize("stop", ["b", "é", "👍"])
 @pytest.mark.parametrize("text", ["aéb👍c", "👍éb", "xyz"])
 def test_stop_strings_cut_like_the_whole_text(text: str, stop: str) -> None:
-    pieces, reason = collect(write_text(generated(encode(text)), Decoder(), SamplingParams(stop=(stop,))))
+    pieces, is_stopped = write(encode(text), stop=(stop,))
     assert "".join(pieces) == text.partition(stop)[0]
-    assert reason == ("stop" if stop in text else "length")
+    assert is_stopped == (stop in text)

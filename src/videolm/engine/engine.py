@@ -15,7 +15,7 @@ from videolm.engine.config import EngineConfig
 from videolm.engine.draft import PromptLookup
 from videolm.engine.faults import refused, told
 from videolm.engine.features import FeatureMemory, FeatureSource
-from videolm.engine.fitting import check_capacity, fit_to_context
+from videolm.engine.fitting import check_capacity, fit_to_context, num_stored
 from videolm.engine.keys import content_of, root_key
 from videolm.engine.memory import is_out_of_memory
 from videolm.engine.preparing import prepare
@@ -73,11 +73,15 @@ class Engine:
         return self._scheduler.pool.num_used
 
     def prepare(self, request: Request) -> Request:
-        """Read media and make the prompt, which ``add`` does otherwise; from any thread."""
-        return prepare(request, self.processor, self.config)
+        """Read media, make the prompt, and refuse what can never be answered; ``add`` does so too. From any thread."""
+        request = prepare(request, self.processor, self.config)
+        assert request.inputs is not None
+        params = fit_to_context(request.inputs, request.params, self.model.model.config.decoder)
+        check_capacity(request.id, num_stored(request.inputs, params), self.capacity)
+        return replace(request, params=params)
 
     def add(self, request: Request) -> None:
-        """Queue a request; what can never be answered is refused here."""
+        """Queue a request."""
         if request.id in self._answering:
             raise ArgumentError(
                 f"A request {request.id!r} is being answered already: expected a name of its own for each. Change id."
@@ -86,15 +90,11 @@ class Engine:
         inputs = request.inputs
         assert inputs is not None
         assert request.media_keys is not None
-        decoder = self.model.model.config.decoder
-        params = fit_to_context(inputs, request.params, decoder)
-        max_tokens = check_capacity(request.id, inputs, params, self.capacity)
-        factor = decoder.rope_factor_of(inputs.media)
+        factor = self.model.model.config.decoder.rope_factor_of(inputs.media)
+        max_tokens = num_stored(inputs, request.params)
         content = content_of(inputs, request.media_keys)
         job = Job(id=request.id, root=root_key(factor), content=content, max_tokens=max_tokens)
-        self._answering[request.id] = Answering(
-            replace(request, params=params), job, self.processor.tokenizer.stream(), rope_factor=factor
-        )
+        self._answering[request.id] = Answering(request, job, self.processor.tokenizer.stream(), rope_factor=factor)
         if self.config.draft_len:
             self._lookups[request.id] = PromptLookup(self.config.draft_ngram, self.config.draft_len)
         self._scheduler.add(job)

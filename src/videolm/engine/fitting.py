@@ -29,14 +29,16 @@ def fit_to_context(inputs: ModelInputs, params: SamplingParams, decoder: Decoder
     )
 
 
-def check_capacity(request_id: str, inputs: ModelInputs, params: SamplingParams, capacity: int) -> int:
-    """The most tokens whose keys and values a request may need; refused if the whole cache cannot hold them."""
-    # The last new token is never read.
-    num_tokens = len(inputs.input_ids) + params.max_new_tokens - 1
+def num_stored(inputs: ModelInputs, params: SamplingParams) -> int:
+    """The most tokens whose keys and values a request may need: the last new one is never read."""
+    return len(inputs.input_ids) + params.max_new_tokens - 1
+
+
+def check_capacity(request_id: str, num_tokens: int, capacity: int) -> None:
+    """Refuse a request that the whole cache cannot hold."""
     if num_tokens > capacity:
         raise CapacityError(
-            f"Request {request_id} may need {num_tokens} tokens in the cache ({len(inputs.input_ids)} of its prompt, "
-            f"max_new_tokens {params.max_new_tokens}), which holds {capacity}: no more are expected. "
-            "Take fewer frames or a smaller max_new_tokens, or make the cache larger (num_blocks, cache_bytes)."
+            f"Request {request_id} may need {num_tokens} tokens in the cache, prompt and answer, and it holds "
+            f"{capacity}: no more are expected. Take fewer frames or a smaller max_new_tokens, or make the cache "
+            "larger (num_blocks, cache_bytes)."
         )
-    return num_tokens

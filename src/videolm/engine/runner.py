@@ -14,12 +14,12 @@ from videolm.engine.paged_cache import Int8Cache, PagedCache, Storage
 from videolm.engine.paged_plan import PagedPlan
 from videolm.engine.work import Copy
 from videolm.errors import CapacityError
-from videolm.models.config import DecoderConfig
 from videolm.models.video_lm import VideoLM
 
-__all__ = ["ModelRunner"]
+__all__ = ["SHARE_OF_FREE", "ModelRunner", "cached_token_bytes"]
 
-_SHARE_OF_FREE = 0.25
+SHARE_OF_FREE = 0.25
+"""What a cache takes of a device's free memory where its size is left to it."""
 
 
 class ModelRunner:
@@ -30,7 +30,7 @@ class ModelRunner:
         self.block_size = config.block_size
         decoder = model.model.config.decoder
         dtype = _row_dtype(config.cache_dtype, model)
-        self.num_blocks = _num_blocks(config, decoder, _token_bytes(decoder, dtype), model.device)
+        self.num_blocks = _num_blocks(config, model)
         kind = Int8Cache if dtype == torch.int8 else PagedCache
         self.storage: Storage = kind(
             decoder.num_hidden_layers,
@@ -68,21 +68,21 @@ def _row_dtype(name: CacheDtype, model: VideoLM) -> torch.dtype:
     return model.dtype
 
 
-def _token_bytes(decoder: DecoderConfig, dtype: torch.dtype) -> int:
-    """Keys and values of one token in all layers."""
+def cached_token_bytes(model: VideoLM, cache_dtype: CacheDtype = "auto") -> int:
+    """Memory of the keys and values of one token in all layers."""
+    decoder, dtype = model.model.config.decoder, _row_dtype(cache_dtype, model)
     scale = 4 if dtype == torch.int8 else 0
-    row = decoder.head_width * dtype.itemsize + scale
-    return 2 * decoder.num_hidden_layers * decoder.num_key_value_heads * row
+    return 2 * decoder.num_hidden_layers * decoder.num_key_value_heads * (decoder.head_width * dtype.itemsize + scale)
 
 
-def _num_blocks(config: EngineConfig, decoder: DecoderConfig, token_bytes: int, device: torch.device) -> int:
+def _num_blocks(config: EngineConfig, model: VideoLM) -> int:
     if config.num_blocks is not None:
         return config.num_blocks
-    block_bytes = token_bytes * config.block_size
-    limit = config.cache_bytes
+    token_bytes = cached_token_bytes(model, config.cache_dtype)
+    block_bytes, limit = token_bytes * config.block_size, config.cache_bytes
     if limit is None:
-        contexts = config.max_running * (decoder.longest_context + config.block_size) * token_bytes
-        limit = min(contexts, int(free_bytes(device) * _SHARE_OF_FREE))
+        context_len = model.model.config.decoder.longest_context + config.block_size
+        limit = min(config.max_running * context_len * token_bytes, int(free_bytes(model.device) * SHARE_OF_FREE))
     if limit < block_bytes:
         raise CapacityError(
             f"The cache has {limit} bytes, and one block of {config.block_size} tokens takes {block_bytes} for this "

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import closing
-from typing import Protocol, TypeVar
+from collections.abc import Generator
+from typing import Protocol
 
 from videolm.contracts import FinishReason
 from videolm.generation.params import SamplingParams
 from videolm.generation.stopping import StopStrings
 
-Item = TypeVar("Item")
 IdGenerator = Generator[int, None, FinishReason]
-TextGenerator = Generator[str, None, FinishReason]
 
-__all__ = ["IdGenerator", "TextDecoder", "TextGenerator", "TextWriter", "observe", "write_text"]
+__all__ = ["IdGenerator", "TextDecoder", "TextWriter"]
 
 
 class TextDecoder(Protocol):
@@ -60,39 +57,3 @@ class TextWriter:
         self._space = text[len(visible) :]
         self._has_text = self._has_text or bool(visible)
         return visible
-
-
-def write_text(ids: IdGenerator, decoder: TextDecoder, params: SamplingParams) -> TextGenerator:
-    """The answer's text in pieces; returns why it ended. What generates it is closed at a stop string."""
-    writer = TextWriter(decoder, params)
-    with closing(ids):
-        while not writer.is_stopped:
-            try:
-                piece = writer.push(next(ids))
-            except StopIteration as end:
-                rest = writer.finish()
-                if rest:
-                    yield rest
-                return _reason(end)
-            if piece:
-                yield piece
-    return "stop"
-
-
-def observe(
-    items: Generator[Item, None, FinishReason], see: Callable[[Item], None]
-) -> Generator[Item, None, FinishReason]:
-    """The same items, each shown to ``see`` on its way."""
-    with closing(items):
-        while True:
-            try:
-                item = next(items)
-            except StopIteration as end:
-                return _reason(end)
-            see(item)
-            yield item
-
-
-def _reason(end: StopIteration) -> FinishReason:
-    reason: FinishReason = end.value
-    return reason
