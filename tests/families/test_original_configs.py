@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from videolm.errors import ConfigError
 from videolm.families.auto import MODEL_CLASSES
+from videolm.families.initialise import without_values
 from videolm.families.llava_next import LlavaNextConfig, LlavaNextForConditionalGeneration
-from videolm.families.llava_next_video import LlavaNextVideoConfig, LlavaNextVideoForConditionalGeneration
-from videolm.families.llava_next_video2 import LlavaNextVideo2Config, LlavaNextVideo2ForConditionalGeneration
+from videolm.families.llava_next_video import LlavaNextVideoConfig
+from videolm.families.llava_next_video2 import LlavaNextVideo2Config
 from videolm.families.original_configs import from_original, is_original, original_preprocessor
 from videolm.models.config import VideoLMConfig
 
@@ -132,16 +132,12 @@ def expected_parameters(settings: VideoLMConfig) -> int:
         (VICUNA_13B, LlavaNextForConditionalGeneration, 13.35),
         (MISTRAL_7B, LlavaNextForConditionalGeneration, 7.57),
         (YI_34B, LlavaNextForConditionalGeneration, 34.75),
-        (VICUNA_7B | VIDEO, LlavaNextVideoForConditionalGeneration, 7.06),
-        (MISTRAL_7B | VIDEO, LlavaNextVideoForConditionalGeneration, 7.57),
-        (YI_34B | VIDEO, LlavaNextVideoForConditionalGeneration, 34.75),
-        (QWEN_7B, LlavaNextVideo2ForConditionalGeneration, 8.03),
     ],
-    ids=["7B", "13B", "mistral", "34B", "video 7B", "video 32K", "video 34B", "qwen 7B"],
+    ids=["7B", "13B", "mistral", "34B"],
 )
 def test_real_sizes_on_the_meta_device(values: dict[str, Any], model_class: Any, billions: float) -> None:
     config = model_class.family.config_class.from_dict(values)
-    with torch.device("meta"):
+    with without_values():
         model = model_class(config)
     assert model.num_parameters() == expected_parameters(config.settings())
     assert round(model.num_parameters() / 1e9, 2) == billions
