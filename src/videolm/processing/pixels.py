@@ -49,7 +49,9 @@ class PixelSettings:
     image_std: tuple[float, float, float] = _CLIP_STD
     pad_color: tuple[int, int, int] = (0, 0, 0)
     backend: Backend = "torch"
-    """torch is fast and at most 2/255 off; pil is bit-equal to Pillow, which also does what torch has no filter for."""
+    """torch is fast; pil is bit-equal to Pillow, which also does what torch has no filter for. They differ by at most
+    2/255, and by more only where pixels of both extremes touch: values are clipped between two passes, whose order
+    Pillow chooses by the size."""
     fused: bool = False
     """Rescale mean and deviation instead of the pixels, as transformers' torch processors do: the last bits differ."""
 
