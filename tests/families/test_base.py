@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,6 +169,32 @@ def test_positions_can_be_given(tiny_config: dict[str, Any], text: dict[str, Any
             ArgumentError,
             r"image_sizes came as a tensor of shape \[1, 12\]",
         ),
+        ({"input_ids": [[1, 5]]}, ArgumentError, r"input_ids is a list: expected whole numbers \[B, S\]"),
+        ({"input_ids": torch.tensor([1, 5])}, ArgumentError, r"input_ids is a tensor of int64 \[2\]"),
+        ({"input_ids": torch.ones(1, 5)}, ArgumentError, r"input_ids is a tensor of float32 \[1, 5\]"),
+        (
+            {"input_ids": torch.tensor([[1, 777]])},
+            ArgumentError,
+            "hold 777, but the vocabulary has ids from 0 to 299, and the placeholders 297 and 296",
+        ),
+        ({"input_ids": torch.tensor([[1, -4]])}, ArgumentError, "input_ids hold -4"),
+        (
+            {"pixel_values_videos": np.zeros((1, 2, 3, 28, 28))},
+            ArgumentError,
+            "pixel_values_videos is a ndarray",
+        ),
+        (
+            {"pixel_values": [np.zeros((3, 3, 28, 28))]},
+            ArgumentError,
+            "a ndarray: .*return_tensors='pt'",
+        ),
+        ({"position_ids": torch.arange(3)[None]}, ArgumentError, r"a tensor of int64 \[1, 3\]: expected \[1, 12\]"),
+        ({"logits_to_keep": -1}, ArgumentError, "logits_to_keep is -1"),
+        (
+            {"input_ids": None, "pixel_values_videos": None, "inputs_embeds": torch.zeros(1, 3, 16)},
+            ArgumentError,
+            r"inputs_embeds is a tensor of float32 \[1, 3, 16\]: expected \[B, S, 32\]",
+        ),
         ({"attention_mask": torch.ones(1, 5)}, ArgumentError, r"has the shape \[1, 5\]: expected \[1, 12\]"),
         ({"labels": ids_with_video(), "logits_to_keep": 1}, ArgumentError, "Leave logits_to_keep out"),
     ],
@@ -179,6 +206,20 @@ def test_arguments_that_do_not_fit(
     with pytest.raises(error, match=message) as caught:
         model(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cache_of_another_batch_or_model(model: Any) -> None:
+    ids = torch.tensor([[1, 5, 6]])
+    with torch.inference_mode():
+        cache = model(ids).past_key_values
+        with pytest.raises(ArgumentError, match="past_key_values holds 1 rows instead of 2: expected what this model"):
+            model(ids.repeat(2, 1), past_key_values=cache)
+        pairs = tuple((torch.zeros(1, 4, 3, 8), torch.zeros(1, 4, 3, 8)) for _ in range(5))
+        with pytest.raises(ArgumentError, match="5 layers instead of 2, 4 key and value heads instead of 2"):
+            model(ids, past_key_values=pairs)
+        outside = torch.tensor([[400]])
+        with pytest.raises(ArgumentError, match=r"input_ids hold 400, but .* from 0 to 299: expected"):
+            model(outside, past_key_values=cache)
 
 
 def test_placeholders_may_not_span_two_prompts(model: Any, clip: torch.Tensor) -> None:

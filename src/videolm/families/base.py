@@ -165,6 +165,10 @@ class FamilyModel(PretrainedModel):
             num_past=cache.length if cache is not None else 0,
         )
         states = self.model.run(prompt, cache, position_ids, output_attentions, output_hidden_states)
+        if isinstance(logits_to_keep, int) and logits_to_keep < 0:
+            raise ArgumentError(
+                f"logits_to_keep is {logits_to_keep}: expected the number of last positions. Leave it out for all."
+            )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.logits(states.last_hidden_state[:, keep])
         ignored = getattr(self.config, "ignore_index", -100)

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from videolm.contracts import Features
 from videolm.errors import ArgumentError
+from videolm.families.call_checks import check_cache, check_embeds, check_ids, check_positions
 from videolm.families.media_arguments import MediaArguments
 from videolm.families.outputs import BackboneOutput
 from videolm.families.placeholders import PlacedBatch, place_media
@@ -62,17 +63,22 @@ def read_prompt(
     if inputs_embeds is not None:
         if not media.is_empty:
             raise ArgumentError("Pixels came with inputs_embeds, which show no placeholders: pass input_ids instead.")
+        check_embeds(inputs_embeds, backbone.config.decoder)
         embeds = inputs_embeds.to(backbone.device, backbone.dtype)
         return Prompt(embeds=embeds, mask=_checked_mask(attention_mask, embeds, num_past), labels=labels)
+    is_written = bool(num_past) and media.is_empty
+    config = backbone.family_config
+    placeholders = () if is_written else (config.image_token_index, config.video_token_index)
+    check_ids(input_ids, backbone.config.decoder, placeholders)
     assert input_ids is not None
     ids = input_ids.to(backbone.device)
-    if num_past and media.is_empty:
+    if is_written:
         # Tokens that the model wrote: it may write a placeholder's id, which then is a word like any other.
         embeds = backbone.embed(ids, ids.new_empty(0), ())
         return Prompt(embeds=embeds, mask=_checked_mask(attention_mask, embeds, num_past), labels=labels)
     tokens = backbone.config.tokens
     images, clips = media.images(tokens), media.clips(tokens)
-    placed = place_media(backbone.family_config, ids, images, clips, attention_mask=attention_mask, labels=labels)
+    placed = place_media(config, ids, images, clips, attention_mask=attention_mask, labels=labels)
     features = backbone.encode_media(placed.media)
     embeds = backbone.embed(placed.input_ids, placed.positions, features)
     by_kind = {
@@ -109,7 +115,10 @@ def run_prompt(
             "position_ids came with prompts whose placeholders are still to be written out, which moves what follows: "
             "expected none. Leave position_ids out, or expand the prompts with this model's processor."
         )
+    check_positions(position_ids, len(embeds), length)
     factors = prompt.rope_factors
+    if cache is not None and num_past:
+        check_cache(cache, backbone.config.decoder, len(embeds))
     if cache is not None:
         # Remembered with the keys that are turned so.
         factors = cache.rope_factors = cache.rope_factors if num_past else factors

@@ -68,7 +68,7 @@ def generate_batch(
         ``[B * num_return_sequences, S + new tokens]``, or an object with these as ``sequences``.
     """
     ids = input_ids if input_ids is not None else inputs
-    if ids is None or ids.dim() != 2 or not ids.shape[1]:
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or not ids.shape[1]:
         raise ArgumentError("generate got no prompt: expected input_ids [B, S] with at least one column. Pass them.")
     settings = read_settings(model, generation_config, options)
     ids = ids.to(model.device)

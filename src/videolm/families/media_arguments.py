@@ -10,6 +10,7 @@ from torch import Tensor
 
 from videolm.contracts import VisualInput
 from videolm.errors import ArgumentError, ProcessingError
+from videolm.families.call_checks import check_pixels
 from videolm.visual_tokens import VisualTokens
 
 __all__ = ["MediaArguments"]
@@ -31,6 +32,8 @@ class MediaArguments:
                 "pixel_values and pixel_values_images are two names of the same argument: pass exactly one of them."
             )
         pictures = pixel_values if pixel_values is not None else pixel_values_images
+        check_pixels("pixel_values", pictures)
+        check_pixels("pixel_values_videos", videos)
         return cls(pixel_values=pictures, image_sizes=image_sizes, videos=videos)
 
     @property
