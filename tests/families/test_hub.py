@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -60,7 +61,7 @@ class Hub:
         self.calls: list[tuple[str | None, list[str]]] = []
         self._real = huggingface_hub.snapshot_download
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self.download)
-        monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", self.list_files)
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", self.about)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
 
@@ -75,11 +76,11 @@ class Hub:
         (repository / "refs" / "main").write_text(COMMIT)
         return repository / "snapshots" / COMMIT
 
-    def list_files(self, name: str, *, revision: str | None = None) -> list[str]:
+    def about(self, name: str, *, revision: str | None = None) -> Any:
         assert name == NAME
         if self.fails is not None:
             raise self.fails
-        return list(self.files)
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in self.files])
 
     def download(self, name: str, *, local_files_only: bool = False, **options: Any) -> str:
         assert name == NAME
@@ -221,3 +222,11 @@ def test_a_cache_elsewhere(make_hub: MakeHub, tmp_path: Path) -> None:
     folder = hub.put(*SETTINGS, "model.safetensors")
     hub.cache = tmp_path / "nowhere"
     assert resolve(NAME, options=HubOptions(cache_dir=tmp_path / "cache", download=False)) == folder
+
+
+def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelNotFoundError, match=r"the hub cannot be reached \(ConnectionError\)\. Pass the path"):
+        resolve(NAME)

@@ -142,5 +142,14 @@ def _cached(name: str, options: HubOptions) -> Path | None:
 def _listed(name: str, options: HubOptions) -> list[str]:
     """The files of the repository: some have their weights in one form alone."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
-    return list(HfApi(token=options.token).list_repo_files(name, revision=options.revision))
+    try:
+        # Its own call for the list of files asks for half a minute before it gives up.
+        about = HfApi(token=options.token).model_info(name, revision=options.revision)
+    except (HfHubHTTPError, OSError):
+        raise
+    except Exception as error:
+        # What the client's own client raises, which is another package in each of its releases.
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
+    return [file.rfilename for file in about.siblings or ()]
