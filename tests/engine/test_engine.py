@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from videolm.errors import (
     CapacityError,
     EngineError,
     GenerationError,
+    MediaNotFoundError,
     PlaceholderMismatchError,
     ProcessingError,
 )
@@ -65,6 +67,39 @@ def finish(engine: Engine) -> dict[str, RequestOutput]:
 
 
 # --- answers ---
+
+
+def about(source: Any, question: str = "What?") -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": "video", "video": source}, {"type": "text", "text": question}]}]
+
+
+def test_media_are_read_while_the_model_works_and_fail_alone(
+    tiny_model_folder: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = auto.load_model(tiny_model_folder), auto.load_processor(tiny_model_folder)
+    engine = Engine(model, processor, EngineConfig(num_blocks=64))
+    requests = [Request(id=str(source), messages=about(source), params=EIGHT) for source in ("slow", clip, "nowhere")]
+    expected = engine.generate(requests[1:2])[0].output_ids
+    answered, prepare, step = threading.Event(), engine.prepare, engine.step
+
+    def prepare_slowly(request: Request) -> Request:
+        if request.id == "slow" and request.messages is not None:
+            assert answered.wait(20)
+            request = replace(request, messages=about(clip))
+        return prepare(request)
+
+    def tell_of_answers() -> list[RequestOutput]:
+        outputs = step()
+        if any(output.id == str(clip) and output.is_finished for output in outputs):
+            answered.set()
+        return outputs
+
+    monkeypatch.setattr(engine, "prepare", prepare_slowly)
+    monkeypatch.setattr(engine, "step", tell_of_answers)
+    slow, fast, missing = engine.generate(requests)
+    assert (slow.output_ids, fast.output_ids) == (expected, expected)
+    assert isinstance(missing.error, MediaNotFoundError)
+    assert engine.num_used_blocks == 0
 
 
 def test_messages_with_media_are_answered(tiny_model_folder: Path, clip: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from videolm.engine.engine import Engine
@@ -22,7 +23,7 @@ __all__ = ["AsyncEngine"]
 class AsyncEngine:
     """Streams answers; a stream that is closed or cancelled gives its request up.
 
-    Media are read in threads of the event loop, the model runs in one thread that alone touches the engine.
+    Media are read in a few threads, the model runs in one thread that alone touches the engine.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -32,6 +33,7 @@ class AsyncEngine:
         self._streams: dict[str, Deliver] = {}
         self._thread = threading.Thread(target=self._run, name="videolm-engine", daemon=True)
         self._is_closed = False
+        self._preparers = ThreadPoolExecutor(engine.config.num_preparers, thread_name_prefix="videolm-preparation")
         self._thread.start()
 
     async def __aenter__(self) -> AsyncEngine:
@@ -48,8 +50,9 @@ class AsyncEngine:
         Raises:
             VideoLMError: The request was refused, or a fault ended it.
         """
-        prepared = await asyncio.to_thread(self._engine.prepare, request)
+        self._check_open()
         loop, news = asyncio.get_running_loop(), asyncio.Queue[News]()
+        prepared = await loop.run_in_executor(self._preparers, self._engine.prepare, request)
         is_over = False
         self._submit(lambda: self._add(prepared, lambda item: _deliver(loop, news, item)))
         try:
@@ -73,13 +76,17 @@ class AsyncEngine:
         """Give up what is unanswered and end the thread."""
         if not self._is_closed:
             self._is_closed = True
+            self._preparers.shutdown(wait=False)
             self._commands.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _submit(self, command: Callable[[], None]) -> None:
+        self._check_open()
+        self._commands.put(command)
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("The engine is closed: requests are expected before that. Make a new AsyncEngine.")
-        self._commands.put(command)
 
     # --- in the engine's thread ---
 

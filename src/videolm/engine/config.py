@@ -44,9 +44,13 @@ class EngineConfig:
     """How frames are chosen of videos that messages name by their source."""
     limits: MediaLimits = field(default_factory=MediaLimits)
     """What such a medium may cost."""
+    num_preparers: int = 2
+    """Threads that read such media while the model works."""
+    max_prepared: int = 8
+    """Most requests whose media are read, or being read, ahead of the model."""
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "max_batch_tokens", "max_running", "draft_ngram"):
+        for name in ("block_size", "max_batch_tokens", "max_running", "draft_ngram", "num_preparers", "max_prepared"):
             check_whole(name, getattr(self, name), 1)
         for name in ("num_blocks", "cache_bytes"):
             if getattr(self, name) is not None:

@@ -18,6 +18,7 @@ from videolm.engine.features import FeatureMemory, FeatureSource
 from videolm.engine.fitting import check_capacity, fit_to_context, num_stored
 from videolm.engine.keys import content_of, root_key
 from videolm.engine.memory import is_out_of_memory
+from videolm.engine.preparation import PreparationPool, Prepared
 from videolm.engine.preparing import prepare
 from videolm.engine.request import Request, RequestOutput
 from videolm.engine.runner import ModelRunner
@@ -108,7 +109,10 @@ class Engine:
         return answering.end("abort")
 
     def generate(self, requests: Iterable[Request]) -> list[RequestOutput]:
-        """Answer all, in their order; a request that cannot be answered has an output with its error."""
+        """Answer all, in their order; a request that cannot be answered has an output with its error.
+
+        Media that messages name are read ahead in threads while the model works on what is there.
+        """
         requests = list(requests)
         if len({request.id for request in requests}) < len(requests):
             raise ArgumentError("Two requests have the same id: expected a name of its own for each. Change one.")
@@ -117,15 +121,32 @@ class Engine:
                 f"{len(self._answering)} other requests are being answered: generate expects an engine without any. "
                 "Call step until has_requests is False."
             )
-        done: dict[str, RequestOutput] = {}
-        for request in requests:
-            try:
-                self.add(request)
-            except VideoLMError as error:
-                done[request.id] = refused(request, error)
-        while self.has_requests:
-            done.update((output.id, output) for output in self.step() if output.is_finished)
+        config, done = self.config, dict[str, RequestOutput]()
+        with PreparationPool(
+            self.prepare, num_workers=config.num_preparers, max_ahead=config.max_prepared, size_of=_pixel_bytes
+        ) as pool:
+            for request in requests:
+                if request.messages is not None:
+                    pool.submit(request)
+                elif (output := self._add_prepared(Prepared(ticket=-1, item=request, value=request))) is not None:
+                    done[request.id] = output
+            while pool.num_pending or self.has_requests:
+                if len(self._answering) < config.max_running:  # What is read takes memory until it is answered.
+                    taken = pool.take(0.0 if self.has_requests else None)
+                    refusals = (self._add_prepared(prepared) for prepared in taken)
+                    done.update((output.id, output) for output in refusals if output is not None)
+                if self.has_requests:
+                    done.update((output.id, output) for output in self.step() if output.is_finished)
         return [done[request.id] for request in requests]
+
+    def _add_prepared(self, prepared: Prepared[Request, Request]) -> RequestOutput | None:
+        """Queue a request, or say why not."""
+        request = prepared.item
+        try:
+            self.add(prepared.result())
+        except Exception as error:
+            return refused(request, error if isinstance(error, VideoLMError) else told(error, request.id))
+        return None
 
     def step(self) -> list[RequestOutput]:
         """Compute the next tokens; gives news of the requests that have any.
@@ -233,3 +254,8 @@ class Engine:
         self._scheduler.remove(answering.job, failed=failed)
         del self._answering[answering.id]
         self._lookups.pop(answering.id, None)
+
+
+def _pixel_bytes(request: Request) -> int:
+    """Memory of a prepared request's media."""
+    return sum(medium.pixel_values.nbytes for medium in request.inputs.media) if request.inputs is not None else 0
