@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import pytest
 import torch
 
-from videolm.contracts import Features, VisualInput
 from videolm.engine.features import FeatureMemory, medium_key
 from videolm.models.video_lm import VideoLM
 from videolm.visual_tokens import TokenBudget
 
-from ..models.tiny import clip, picture, tiny_model
-
-
-@pytest.fixture
-def model() -> VideoLM:
-    return tiny_model()
-
-
-@pytest.fixture
-def calls(model: VideoLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many media each call of the model got."""
-    seen: list[int] = []
-    encode = model.encode_media
-
-    def counted(media: Sequence[VisualInput], **options: Any) -> tuple[Features, ...]:
-        seen.append(len(media))
-        return encode(media, **options)
-
-    monkeypatch.setattr(model, "encode_media", counted)
-    return seen
+from ..models.tiny import clip, picture
 
 
 def test_each_key_is_encoded_once_and_all_new_ones_together(model: VideoLM, calls: list[int]) -> None:

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from videolm.contracts import Features, Frames, VisualInput
+from videolm.contracts import Frames, VisualInput
 from videolm.engine.features import medium_key
 from videolm.engine.vision_cache import VisionCache, VisionCacheConfig
 from videolm.errors import ArgumentError
 from videolm.models.video_lm import VideoLM
 
 from ..models.tiny import CONFIG, clip, picture, tiny_model, with_video
-
-
-@pytest.fixture
-def model() -> VideoLM:
-    return tiny_model()
-
-
-@pytest.fixture
-def calls(model: VideoLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many media without features each call of the model got."""
-    seen: list[int] = []
-    encode = model.encode_media
-
-    def counted(media: Sequence[VisualInput], **options: Any) -> tuple[Features, ...]:
-        seen.append(sum(medium.features is None for medium in media))
-        return encode(media, **options)
-
-    monkeypatch.setattr(model, "encode_media", counted)
-    return seen
 
 
 def read_clip(content: str = "c", seed: int = 0) -> tuple[Frames, VisualInput]:
