@@ -90,7 +90,9 @@ def model() -> Any:
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES_OF_4_42, *NOT_OFFERED}))
-def test_what_is_not_offered_says_so_in_one_line(model: Any, name: str) -> None:
+def test_what_is_not_offered_says_so_in_one_line(model: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the reference hangs on torch's own class while it loads a model is not ours.
+    monkeypatch.delattr(nn.Module, "smart_apply", raising=False)
     assert not hasattr(model, name)
     with pytest.raises(NotOfferedError, match=f"^VideoLlavaForConditionalGeneration has no {name}: ") as caught:
         getattr(model, name)
