@@ -117,6 +117,16 @@ def test_every_form_of_videos(name: str, form: str) -> None:
         assert_equal(ours(batch, return_tensors="pt"), theirs(batch, return_tensors="pt"))
 
 
+@pytest.mark.parametrize("order", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("name", [*FRAMES, *PICTURES])
+def test_where_the_channels_stand_is_taken_as_said(name: str, order: str) -> None:
+    ours, theirs = both(name)
+    side = pixels(3, 20)  # [3, 20, 3] can be read both ways.
+    medium = np.stack([side, side]) if name in FRAMES else side
+    options: dict[str, Any] = {"input_data_format": order, "return_tensors": "pt"}
+    assert_equal(ours(medium, **options), theirs(medium, **options))
+
+
 @pytest.mark.parametrize("name", [*FRAMES, *PICTURES])
 def test_values_from_0_to_1(name: str) -> None:
     ours, theirs = both(name, do_rescale=False)
