@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         AutoProcessor,
         AutoTokenizer,
     )
+    from videolm.families.bitsandbytes_config import BitsAndBytesConfig
     from videolm.families.generation_config import GenerationConfig
     from videolm.families.llava_next import LlavaNextConfig, LlavaNextForConditionalGeneration
     from videolm.families.llava_next_video import (
@@ -135,6 +136,7 @@ _MODULES = {
         "AutoProcessor",
         "AutoTokenizer",
     ),
+    "videolm.families.bitsandbytes_config": ("BitsAndBytesConfig",),
     "videolm.families.generation_config": ("GenerationConfig",),
     "videolm.families.llava_next": ("LlavaNextConfig", "LlavaNextForConditionalGeneration"),
     "videolm.families.llava_next_video": (
@@ -190,6 +192,7 @@ __all__ = [
     "AutoModelForImageTextToText",
     "AutoProcessor",
     "AutoTokenizer",
+    "BitsAndBytesConfig",
     "CLIPVisionConfig",
     "CapacityError",
     "CheckpointError",

@@ -20,7 +20,7 @@ from videolm.errors import ArgumentError, ModelNotFoundError, ProcessingError
 from videolm.families import auto
 from videolm.families.base import FamilyModel
 from videolm.families.fine_tunes import find_parts
-from videolm.families.quantization import read_quantize, stored_quantization
+from videolm.families.quantization import read_request, stored_quantization
 from videolm.indexing import IndexedMedium, encode_media, index_media
 from videolm.media.sampling import FrameSampling
 from videolm.models.video_lm import VideoLM
@@ -77,7 +77,7 @@ def load(
     start = time.perf_counter()
     target = choose_device(device)
     choose_dtype(dtype, device=target)  # Wrong names are refused before anything is read.
-    read_quantize(quantize)
+    read_request(quantize)
     name, folder = _locate(name_or_path)
     policy = {} if rope_policy is None else {"rope_policy": rope_policy}
     reader = _reader(folder, base, **policy)  # Before the weights, which take longer.

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import bitsandbytes
 import numpy as np
 import pytest
 import torch
 
 from videolm import CLIPVisionConfig, LlamaConfig
+from videolm.families.placement import dtype_for
 
 from ..flash_stand_in import flash
 
 DEVICE: int | str = 0 if torch.cuda.is_available() else "cpu"
 """The scripts say 0, which is no device on a machine without a GPU."""
+HALF = dtype_for(torch.float16, torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))
+"""What half precision is here."""
 
 QUESTION = "What is going on in this clip?"
 SYSTEM = "A watchful guide talks with a visitor and keeps to what can be seen."
@@ -90,6 +94,17 @@ def assert_same_with_sdpa(model: Any, inputs: Any, attended: list[torch.dtype]) 
     assert set(attended) == {model.dtype}
     model.set_attn_implementation("sdpa")
     assert_most_likely(model, inputs, ids, num_new_tokens=3)
+
+
+def assert_four_bits(model: Any, quant_type: str, compute_dtype: torch.dtype | None) -> None:
+    """That bitsandbytes keeps the decoder's layers, and nothing else, in four bits."""
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            is_decoder = path.startswith("model.language_model.layers.")
+            assert isinstance(module, bitsandbytes.nn.Linear4bit) == is_decoder, path
+            if is_decoder:
+                assert module.weight.quant_state.quant_type == quant_type
+                assert module.compute_dtype == compute_dtype
 
 
 def assert_a_small_model_works(config_class: Any, model_class: Any) -> None:

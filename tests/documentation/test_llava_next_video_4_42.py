@@ -30,6 +30,7 @@ from PIL import Image
 from videolm import (
     ArgumentError,
     AutoProcessor,
+    BitsAndBytesConfig,
     CLIPVisionConfig,
     DeviceError,
     LlamaConfig,
@@ -42,10 +43,12 @@ from .steps import (
     ABOUT_A_VIDEO,
     CONVERSATION,
     DEVICE,
+    HALF,
     MIXED,
     QUESTION,
     SYSTEM,
     assert_a_small_model_works,
+    assert_four_bits,
     assert_most_likely,
     assert_same_with_sdpa,
     eight_frames,
@@ -92,6 +95,20 @@ def test_block_3(video_path: str, image: Image.Image) -> None:
 
     assert prompt.index("<image>") < prompt.index("<video>")
     assert_most_likely(model, inputs, generate_ids, num_new_tokens=50 - num_tokens(processor, prompt))
+
+
+def test_block_4(video_path: str) -> None:
+    quantization_config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float16
+    )
+    model = LlavaNextVideoForConditionalGeneration.from_pretrained(
+        MODEL, quantization_config=quantization_config, device_map="auto"
+    )
+
+    assert_four_bits(model, "nf4", HALF)
+    inputs = LlavaNextVideoProcessor.from_pretrained(MODEL)(text="<video>", videos=eight_frames(av.open(video_path)))
+    inputs = inputs.to(model.device)
+    assert_most_likely(model, inputs, model.generate(**inputs, max_new_tokens=3), num_new_tokens=3)
 
 
 def test_block_6_without_the_package() -> None:

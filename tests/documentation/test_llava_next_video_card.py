@@ -29,6 +29,7 @@ from .steps import (
     ABOUT_A_VIDEO,
     DEVICE,
     QUESTION,
+    assert_four_bits,
     assert_most_likely,
     assert_same_with_sdpa,
     eight_frames,
@@ -117,6 +118,15 @@ def test_a_gpu_that_is_not_there() -> None:
         loaded().to(0)
     with pytest.raises(DeviceError, match="cannot move to cuda:0"):
         loaded().cuda()
+
+
+def test_block_4(video_path: str) -> None:
+    model = loaded(load_in_4bit=True)
+
+    assert_four_bits(model, "fp4", torch.float32)
+    inputs = LlavaNextVideoProcessor.from_pretrained(MODEL)(text="<video>", videos=eight_frames(av.open(video_path)))
+    inputs = inputs.to(model.device)
+    assert_most_likely(model, inputs, model.generate(**inputs, max_new_tokens=3), num_new_tokens=3)
 
 
 def test_block_5_without_the_package() -> None:

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from videolm import (
+    BitsAndBytesConfig,
     CLIPVisionConfig,
     DeviceError,
     LlamaConfig,
@@ -36,8 +37,10 @@ from videolm import (
 from .steps import (
     ANSWERS_BEFORE,
     DEVICE,
+    HALF,
     QUESTION,
     assert_a_small_model_works,
+    assert_four_bits,
     assert_most_likely,
     assert_same_with_sdpa,
     eight_frames,
@@ -83,6 +86,20 @@ def test_block_3(video_path: str, image: Image.Image) -> None:
     processor.batch_decode(generate_ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
 
     assert_most_likely(model, inputs, generate_ids, num_new_tokens=50 - num_tokens(processor, prompt))
+
+
+def test_block_4(video_path: str) -> None:
+    quantization_config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float16
+    )
+    model = VideoLlavaForConditionalGeneration.from_pretrained(
+        MODEL, quantization_config=quantization_config, device_map="auto"
+    )
+
+    assert_four_bits(model, "nf4", HALF)
+    inputs = VideoLlavaProcessor.from_pretrained(MODEL)(text="<video>", videos=eight_frames(av.open(video_path)))
+    inputs = inputs.to(model.device)
+    assert_most_likely(model, inputs, model.generate(**inputs, max_new_tokens=3), num_new_tokens=3)
 
 
 def test_block_6_without_the_package() -> None:

@@ -18,7 +18,7 @@ from videolm.families.not_offered import NOT_OFFERED, not_offered
 from videolm.families.outputs import BackboneOutput, CausalLMOutput, GenerateOutput
 from videolm.families.placement import check_attention, flash_attention
 from videolm.families.pretrained import PretrainedModel
-from videolm.families.quantization import num_weights
+from videolm.families.quantized_layers import num_weights
 from videolm.families.vocabulary import resize_vocabulary
 
 __all__ = ["Family", "FamilyConfig", "FamilyModel", "read_dtype"]

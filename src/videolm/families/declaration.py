@@ -41,6 +41,13 @@ class FamilyConfig(JsonConfig):
         """The configuration with what it leaves to the weights to say."""
         return self
 
+    def record_quantization(self, entry: dict[str, Any] | None) -> None:
+        """Say how the weights are quantised; None: they are not."""
+        if entry is not None:
+            self.quantization_config = entry
+        elif hasattr(self, "quantization_config"):
+            del self.quantization_config
+
     def visual_tokens(self) -> VisualTokens:
         """How many tokens a picture and a video become."""
         raise NotImplementedError

@@ -19,14 +19,8 @@ from videolm.families.hub import HubOptions, resolve
 from videolm.families.initialise import initialise, without_values
 from videolm.families.json_config import read_json, write_json
 from videolm.families.placement import check_attention, check_move, dtype_for, flash_attention, read_device
-from videolm.families.quantization import (
-    check_request,
-    check_saving,
-    default_dtype,
-    layer_maker,
-    read_quantize,
-    record,
-)
+from videolm.families.quantization import Request, check_saving, default_dtype, read_request, settle_request
+from videolm.families.quantized_layers import layer_maker, quantization_entry
 from videolm.families.written_forms import written_form
 from videolm.models.video_lm import VideoLM
 from videolm.weights.files import WeightFiles
@@ -91,6 +85,9 @@ class PretrainedModel(VideoLM):
         use_flash_attention_2: bool = False,
         keep_dtype: bool = False,
         quantize: str | Mapping[str, Any] | WeightQuantization | None = None,
+        quantization_config: Any = None,
+        load_in_4bit: bool = False,
+        load_in_8bit: bool = False,
         key_mapping: Mapping[str, str] | None = None,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
@@ -110,6 +107,8 @@ class PretrainedModel(VideoLM):
             device: Where to; ``device_map`` is another name for it, which also takes ``auto`` and a dict.
             quantize: ``int8`` or ``int4`` keeps the decoder's weights so (``WeightQuantization`` says more); a CPU then
                 computes in bfloat16 unless told otherwise. ``none`` reads quantised files as floating point.
+            quantization_config: A ``BitsAndBytesConfig`` or its keys; ``load_in_4bit`` and ``load_in_8bit`` are short
+                for one with that alone.
             low_cpu_mem_usage: Without effect: weights are always read one by one to their place.
             key_mapping: Regular expressions and what replaces them in the names of tensors in the files.
             progress: Called with the tensors loaded so far and their number.
@@ -117,7 +116,7 @@ class PretrainedModel(VideoLM):
         """
         place = read_device(device_map, device)
         attention = check_attention(attn_implementation, use_flash_attention_2)
-        asked = read_quantize(quantize)
+        asked = read_request(quantize, quantization_config, load_in_4bit=load_in_4bit, load_in_8bit=load_in_8bit)
         wanted = read_dtype(dtype if dtype is not None else torch_dtype)
         options = HubOptions(
             revision=revision, cache_dir=cache_dir, token=token, subfolder=subfolder, download=not local_files_only
@@ -161,20 +160,21 @@ class PretrainedModel(VideoLM):
         dtype: torch.dtype | None,
         device: torch.device | str,
         progress: Progress | None = None,
-        asked: WeightQuantization | str | None = None,
+        asked: Request = None,
     ) -> Self:
         packed = find_packed(files)
-        asked = check_request(config, packed, asked)
+        dtype = dtype or (config.dtype if packed else None)
+        asked = settle_request(config, packed, asked)
+        stored = getattr(config, "quantization_config", None)
         files = dequantized_files(files, packed)
         with without_values():
             model = cls(config.fitted_to(files))
-        make_layer = layer_maker(model, files, packed, asked=asked, device=device)
+        make_layer = layer_maker(model, files, packed, asked, dtype=dtype, device=device)
         load_weights(
             model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress, make_layer=make_layer
         )
         model.config.dtype = model.dtype
-        if asked is not None:
-            record(model.config, asked)
+        model.config.record_quantization(quantization_entry(model, asked, stored))
         return model.eval()
 
     def save_pretrained(

@@ -1,49 +1,93 @@
-"""What is asked about fewer bits and what the files hold in, the layers of a model that is being loaded out."""
+"""What is asked about fewer bits, what a configuration and its files say: one request out, or a refusal by name."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from videolm.devices import cpu_has_bfloat16
 from videolm.errors import ArgumentError, CheckpointError
+from videolm.families.bitsandbytes_config import BitsAndBytesConfig
 from videolm.families.declaration import FamilyConfig
-from videolm.weights.files import WeightFiles
-from videolm.weights.loading import LayerMaker
-from videolm.weights.packed_files import PackedWeight
+from videolm.weights.bitsandbytes_layers import has_bitsandbytes, require_bitsandbytes
+from videolm.weights.packed_files import OWN, PackedWeight
 from videolm.weights.quantize import WeightQuantization
-from videolm.weights.quantized_linear import QuantizedLinear, quantized_linear
 
 __all__ = [
     "UNQUANTIZED",
-    "check_request",
+    "Request",
     "check_saving",
     "default_dtype",
-    "layer_maker",
-    "num_weights",
-    "read_quantize",
-    "record",
+    "read_request",
+    "settle_request",
     "stored_quantization",
 ]
 
 UNQUANTIZED = "none"
 """What ``quantize`` is called where quantised files are to be read as floating point."""
+Request = WeightQuantization | BitsAndBytesConfig | str | None
+"""How layers are to be quantised, ``UNQUANTIZED``, or None for what the files hold."""
 
-_PREFIXES = {
-    "decoder": ("model.language_model.layers.",),
-    "head": ("lm_head.",),
-    "projector": ("model.multi_modal_projector.",),
-    "vision": ("model.vision_tower.", "model.image_tower.", "model.video_tower."),
-}
-"""Where the linear layers of each part stand."""
+_LOG = logging.getLogger(__name__)
 
 
-def read_quantize(quantize: str | Mapping[str, Any] | WeightQuantization | None) -> WeightQuantization | str | None:
-    """What was asked for: ``UNQUANTIZED``, a scheme, or None for what the files hold."""
-    return quantize if quantize in (None, UNQUANTIZED) else WeightQuantization.of(quantize)
+def read_request(
+    quantize: str | Mapping[str, Any] | WeightQuantization | BitsAndBytesConfig | None,
+    quantization_config: Any = None,
+    *,
+    load_in_4bit: bool = False,
+    load_in_8bit: bool = False,
+) -> Request:
+    """What was asked for, by whichever of the arguments for it.
+
+    Args:
+        quantize: This library's own way.
+        quantization_config: A ``BitsAndBytesConfig``, of this library or of another, or a dict with its keys.
+        load_in_4bit: Short for a ``BitsAndBytesConfig`` with that and no more; ``load_in_8bit`` likewise.
+    """
+    given = {"quantize": quantize, "quantization_config": quantization_config}
+    given |= {"load_in_4bit": load_in_4bit or None, "load_in_8bit": load_in_8bit or None}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise ArgumentError(
+            f"{' and '.join(named)} were given: expected one of them, which each say how weights are quantised. "
+            f"Leave {'one' if len(named) == 2 else 'all but one'} out."
+        )
+    if load_in_4bit or load_in_8bit:
+        return BitsAndBytesConfig(load_in_4bit=load_in_4bit, load_in_8bit=load_in_8bit)
+    if quantization_config is not None:
+        return _of_config(quantization_config)
+    if quantize is None or quantize == UNQUANTIZED or isinstance(quantize, BitsAndBytesConfig):
+        return quantize
+    return WeightQuantization.of(quantize)
+
+
+def _of_config(value: Any) -> WeightQuantization | BitsAndBytesConfig:
+    """From an object or a dict; other libraries' objects have ``to_dict``."""
+    if isinstance(value, WeightQuantization):
+        return value
+    if not isinstance(value, Mapping | BitsAndBytesConfig) and hasattr(value, "to_dict"):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        method = str(getattr(value.get("quant_method"), "value", value.get("quant_method", "bitsandbytes")))
+        if method == "videolm":
+            return WeightQuantization.of(value)
+        if method != "bitsandbytes":
+            raise ArgumentError(
+                f"quantization_config asks for {method}: supported is bitsandbytes, and without any package "
+                "quantize='int8' or 'int4'. Choose one of these."
+            )
+        value = BitsAndBytesConfig.from_dict(value)
+    if not isinstance(value, BitsAndBytesConfig) or value.method is None:
+        what = "asks for nothing" if isinstance(value, BitsAndBytesConfig) else f"is a {type(value).__name__}"
+        raise ArgumentError(
+            f"quantization_config {what}: expected a BitsAndBytesConfig with load_in_4bit or load_in_8bit. "
+            "Set one of these, or leave quantization_config out."
+        )
+    return value
 
 
 def stored_quantization(config: FamilyConfig) -> WeightQuantization | None:
@@ -54,23 +98,62 @@ def stored_quantization(config: FamilyConfig) -> WeightQuantization | None:
     return None
 
 
-def default_dtype(
-    config: FamilyConfig, asked: WeightQuantization | str | None, device: torch.device
-) -> torch.dtype | None:
+def default_dtype(config: FamilyConfig, asked: Request, device: torch.device) -> torch.dtype | None:
     """The dtype to load in where none was named; None for that of each tensor in the files."""
     if isinstance(asked, WeightQuantization) and device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16  # Of which alone torch's packed kernels multiply with such weights.
-    if asked == UNQUANTIZED:
-        return config.dtype or torch.bfloat16
     return config.dtype if config.dtype == torch.float16 else None
 
 
-def record(config: FamilyConfig, how: WeightQuantization | str) -> None:
-    """Let a configuration say what its model's layers are now."""
-    if isinstance(how, WeightQuantization):
-        config.quantization_config = how.to_dict()
-    elif hasattr(config, "quantization_config"):
-        del config.quantization_config
+def settle_request(config: FamilyConfig, packed: Mapping[str, PackedWeight], asked: Request) -> Request:
+    """What is to be done with these files; None where they stay as they are."""
+    _check_method(config)
+    if isinstance(asked, BitsAndBytesConfig):
+        require_bitsandbytes()
+    kinds = {weight.kind for weight in packed.values()}
+    if not kinds or asked == UNQUANTIZED:
+        return asked
+    if kinds == {OWN}:
+        return _settle_own(config, asked)
+    if isinstance(asked, BitsAndBytesConfig) and {asked.method} != kinds:
+        raise ArgumentError(
+            f"quantization_config asks for {asked.method} and bitsandbytes has quantised the files to "
+            f"{' and '.join(sorted(kinds))} already: expected the same, since what they lost does not come back. "
+            "Leave quantization_config out, or start from the original weights."
+        )
+    if asked is None and not has_bitsandbytes():
+        _LOG.warning(
+            "bitsandbytes, which quantised these weights, is not installed: they are converted to floating point "
+            "(quantize='int8' or 'int4' keeps them small without it)"
+        )
+        return UNQUANTIZED
+    if not isinstance(asked, BitsAndBytesConfig):
+        return asked
+    # How the files are quantised is settled; what their layers compute in is not.
+    entry = getattr(config, "quantization_config", None) or {}
+    config.quantization_config = {**entry, "bnb_4bit_compute_dtype": asked.to_dict()["bnb_4bit_compute_dtype"]}
+    return None
+
+
+def _settle_own(config: FamilyConfig, asked: Request) -> Request:
+    stored = stored_quantization(config)
+    if asked is None or stored is None or asked == stored:
+        return None
+    assert not isinstance(asked, str)
+    raise ArgumentError(
+        f"quantize asks for {asked.to_dict()} and the files are quantised already, as {stored.to_dict()}: expected the "
+        "same, since what they lost does not come back. Leave quantize out, or start from the original weights."
+    )
+
+
+def _check_method(config: FamilyConfig) -> None:
+    entry = getattr(config, "quantization_config", None)
+    method = entry.get("quant_method") if isinstance(entry, Mapping) else None
+    if method not in (None, "videolm", "bitsandbytes"):
+        raise CheckpointError(
+            f"The weights are quantised by {method}: supported are bitsandbytes and this library's own int8 and int4. "
+            "Use the model in floating point, or quantised by one of these."
+        )
 
 
 def check_saving(config: FamilyConfig, layout: str | None, dtype: torch.dtype | None) -> None:
@@ -86,86 +169,3 @@ def check_saving(config: FamilyConfig, layout: str | None, dtype: torch.dtype | 
             f"The model is quantised and was to be saved in {name}: expected no dtype, since scales keep theirs. "
             f"Leave it out, or move the rest of the model first: model.to(torch.{name}).save_pretrained(...)."
         )
-
-
-def layer_maker(
-    model: nn.Module,
-    files: WeightFiles,
-    packed: Mapping[str, PackedWeight],
-    *,
-    asked: WeightQuantization | str | None,
-    device: torch.device | str,
-) -> LayerMaker | None:
-    """What makes quantised layers while weights are loaded; None where there are none.
-
-    Args:
-        files: All weights in floating point, whatever the files hold.
-        packed: Those that the files hold in fewer bits.
-        asked: As ``read_quantize`` gives it.
-    """
-    if asked == UNQUANTIZED or (asked is None and not packed):
-        return None
-    if asked is None:
-        return lambda path, linear, key: packed[key].layer(linear, device) if key in packed else None
-    assert isinstance(asked, WeightQuantization)
-    how, chosen = asked, _chosen(model, asked)
-
-    def quantise(path: str, linear: nn.Linear, key: str) -> nn.Module | None:
-        if path not in chosen:
-            return None
-        made = quantized_linear(files.read(key).to(device), linear.bias, how)
-        if not bool(made.weight_scale.isfinite().all()):
-            raise CheckpointError(
-                f"{key} in {files.folder} holds numbers that are not finite, which nothing in {how.scheme} stands for: "
-                "expected finite weights. Download the model again."
-            )
-        return made
-
-    return quantise
-
-
-def check_request(
-    config: FamilyConfig, packed: Mapping[str, PackedWeight], asked: WeightQuantization | str | None
-) -> WeightQuantization | str | None:
-    """The request, or None where the files already are as it asks; other requests of quantised files are refused."""
-    stored = stored_quantization(config)
-    if not packed or stored is None or not isinstance(asked, WeightQuantization):
-        return asked
-    if asked != stored:
-        raise ArgumentError(
-            f"quantize asks for {asked.to_dict()} and the files are quantised already, as {stored.to_dict()}: expected "
-            "the same, since what they lost does not come back. Leave quantize out, or start from the original weights."
-        )
-    return None
-
-
-def _chosen(model: nn.Module, how: WeightQuantization) -> set[str]:
-    """The paths of the layers to quantise, each of a width that can be."""
-    prefixes = tuple(prefix for part in how.parts for prefix in _PREFIXES[part])
-    chosen = set()
-    for path, module in model.named_modules():
-        if type(module) is not nn.Linear or not f"{path}.".startswith(prefixes):
-            continue
-        if path == "lm_head" and module.weight is model.get_parameter("model.language_model.embed_tokens.weight"):
-            raise ArgumentError(
-                "The head was to be quantised, but it is the table of embeddings, from which rows are read: expected a "
-                "model whose head has weights of its own. Leave head out of the parts."
-            )
-        how.check_width(path, module.in_features)
-        chosen.add(path)
-    return chosen
-
-
-def num_weights(model: nn.Module, only_trainable: bool = False) -> int:
-    """How many numbers a model has, tied ones once; scales and the like are none of them."""
-    linear = {
-        id(module.weight): module.in_features * module.out_features
-        for module in model.modules()
-        if isinstance(module, nn.Linear | QuantizedLinear)
-    }
-    scales = {id(module.weight_scale) for module in model.modules() if isinstance(module, QuantizedLinear)}
-    return sum(
-        linear.get(id(parameter), parameter.numel())
-        for parameter in model.parameters()
-        if id(parameter) not in scales and (parameter.requires_grad or not only_trainable)
-    )

@@ -9,16 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from videolm.errors import CheckpointError
+from videolm.weights.bitsandbytes_files import EightBitWeight, FourBitWeight, find_bitsandbytes
 from videolm.weights.files import WeightFiles
 from videolm.weights.quantize import GROUP_SIZES, SCALE_DTYPE
 from videolm.weights.quantized_linear import Int4Linear, Int8Linear, QuantizedLinear
 
-__all__ = ["PackedWeight", "dequantized_files", "find_packed"]
+__all__ = ["OWN", "EightBitWeight", "FourBitWeight", "PackedWeight", "dequantized_files", "find_packed"]
+
+OWN = "own"
+"""The kind of weights that this library quantised."""
 
 
 class PackedWeight(Protocol):
     """The weight of one linear layer that several tensors of a file hold."""
 
+    kind: str
+    """``OWN``, or what bitsandbytes calls it: nf4, fp4, int8."""
     shape: tuple[int, int]
     """Of the weight that they stand for."""
     keys: tuple[str, ...]
@@ -35,6 +41,8 @@ class PackedWeight(Protocol):
 
 class OwnWeight:
     """Numbers and scales of this library."""
+
+    kind = OWN
 
     def __init__(self, files: WeightFiles, key: str) -> None:
         self.keys: tuple[str, ...] = (key, f"{key}_scale")
@@ -75,7 +83,8 @@ class OwnWeight:
 def find_packed(files: WeightFiles) -> dict[str, PackedWeight]:
     """The weights that are not stored as they are, by the name that they would have then."""
     scaled = (key.removesuffix("_scale") for key in files if key.endswith(".weight_scale"))
-    return {key: OwnWeight(files, key) for key in scaled if key in files}
+    own = {key: OwnWeight(files, key) for key in scaled if key in files}
+    return {**own, **find_bitsandbytes(files)}
 
 
 class _DequantizedTensors:
