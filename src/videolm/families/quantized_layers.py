@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +88,9 @@ class _StoredLayers:
 class _OwnLayers:
     """Layers of this library, from weights in floating point."""
 
-    def __init__(self, files: WeightFiles, how: WeightQuantization, paths: set[str], device: torch.device) -> None:
+    def __init__(
+        self, files: WeightFiles, how: WeightQuantization, paths: Collection[str], device: torch.device
+    ) -> None:
         self._files = files
         self._how = how
         self._paths = paths
@@ -109,7 +111,7 @@ class _BitsAndBytesLayers:
         self,
         files: WeightFiles,
         how: BitsAndBytesConfig,
-        paths: set[str],
+        paths: Collection[str],
         dtype: torch.dtype | None,
         device: torch.device,
     ) -> None:
@@ -147,20 +149,20 @@ def _linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     return {path: module for path, module in model.named_modules() if type(module) is nn.Linear}
 
 
-def _chosen_parts(model: VideoLM, how: WeightQuantization) -> set[str]:
-    """The paths of the layers to quantise, each of a width that can be."""
+def _chosen_parts(model: VideoLM, how: WeightQuantization) -> list[str]:
+    """The paths of the layers to quantise in the model's order, each of a width that can be."""
     prefixes = tuple(prefix for part in how.parts for prefix in _PREFIXES[part])
-    chosen = {path for path in _linear_layers(model) if f"{path}.".startswith(prefixes)}
+    chosen = [path for path in _linear_layers(model) if f"{path}.".startswith(prefixes)]
     _check_head(model, chosen, "Leave head out of the parts.")
     for path in chosen:
         how.check_width(path, model.get_submodule(path).in_features)  # type: ignore[arg-type]
     return chosen
 
 
-def _chosen_modules(model: VideoLM, how: BitsAndBytesConfig, device: torch.device) -> set[str]:
+def _chosen_modules(model: VideoLM, how: BitsAndBytesConfig, device: torch.device) -> list[str]:
     linear = _linear_layers(model)
     if how.llm_int8_skip_modules is None:
-        chosen = {path for path in linear if path.startswith(_PREFIXES["decoder"])}
+        chosen = [path for path in linear if path.startswith(_PREFIXES["decoder"])]
     else:
         paths = [path for path, _ in model.named_modules()]
         for name in how.llm_int8_skip_modules:
@@ -169,7 +171,7 @@ def _chosen_modules(model: VideoLM, how: BitsAndBytesConfig, device: torch.devic
                     f"llm_int8_skip_modules holds {name!r}, which no part of the model is called: expected names such "
                     "as lm_head, multi_modal_projector, vision_tower or down_proj. Correct it, or it is quantised."
                 )
-        chosen = {path for path in linear if not any(_is_inside(path, name) for name in how.llm_int8_skip_modules)}
+        chosen = [path for path in linear if not any(_is_inside(path, name) for name in how.llm_int8_skip_modules)]
     _check_head(model, chosen, "Add lm_head to llm_int8_skip_modules.")
     odd = [path for path in chosen if linear[path].in_features % _BLOCK]
     if odd and how.load_in_4bit and device.type == "cpu":
@@ -189,7 +191,7 @@ def _wrong_scales(block_size: int) -> str:
     return f"bitsandbytes takes wrong scales for rows whose length is no multiple of {block_size}"
 
 
-def _check_head(model: VideoLM, chosen: set[str], advice: str) -> None:
+def _check_head(model: VideoLM, chosen: Collection[str], advice: str) -> None:
     if "lm_head" in chosen and model.lm_head.weight is model.model.language_model.embed_tokens.weight:
         raise ArgumentError(
             "The head was to be quantised, but it is the table of embeddings, from which rows are read: expected a "
