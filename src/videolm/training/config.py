@@ -192,6 +192,8 @@ class TrainConfig:
     """Compute activations twice instead of keeping them."""
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto``: cuda where there is one."""
+    parallel: Literal["shard", "replicate"] = "shard"
+    """What several processes do with the model: spread it over them (FSDP2), or keep a copy each (small models)."""
     workers: int = 2
     """Processes that decode and prepare samples; 0 does it between the steps."""
     prefetch: int = 8

@@ -78,7 +78,8 @@ def _train(
     start = load_start(config.model, device)
     if config.gradient_checkpointing:
         start.model.gradient_checkpointing_enable()
-    shard(start.model, processes, optimizer=config.optimizer.name)
+    if config.parallel == "shard":
+        shard(start.model, processes, optimizer=config.optimizer.name)
     trainer = Trainer(start.model, config, processes=processes)
     run = TrainingRun(trainer, folder, _packer_of(config, start, processes))
     if resume and not run.resume() and processes.is_first:

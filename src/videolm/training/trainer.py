@@ -17,7 +17,7 @@ from videolm.training.losses import LossFunction, count_learned, next_token_loss
 from videolm.training.optim import WeightAverage, build_optimizers, freeze_parts, schedule_factor, warmup_steps
 from videolm.training.packing import StepData, empty_row, move
 from videolm.training.schema import plain
-from videolm.training.sharding import place_like, whole
+from videolm.training.sharding import average_gradients, place_like, whole
 
 __all__ = ["Progress", "StepResult", "Trainer"]
 
@@ -80,7 +80,7 @@ class Trainer:
             int,
             self.processes.total(sum(map(count_learned, data.rows)), data.num_samples, data.num_tokens),
         )
-        # Gradients that are sharded are averaged over the processes, so a sum needs their number as a factor.
+        # Gradients are averaged over the processes, so a sum needs their number as a factor.
         scale = self.processes.count / max(learned, 1)
         loss_sum = torch.zeros((), device=self.device)
         # Processes exchange weights and gradients row by row, so all of them need the same number.
@@ -90,6 +90,8 @@ class Trainer:
                 loss = self._loss(self.model, move(row, self.device))
             (loss * scale).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.detach()
+        if self.config.parallel == "replicate":
+            average_gradients(self._trained.values(), self.processes)
         (total_loss,) = self.processes.total(float(loss_sum))
         grad_norm = self._move_weights(total_loss)
         self.progress.step += 1
@@ -152,7 +154,7 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """The settings that a resumed run cannot change: with others it would not be the run that was stopped."""
         config: dict[str, Any] = plain(self.config)
-        names = ("data", "batch", "gradient_accumulation", "seed", "precision", "frames", "model_ema")
+        names = ("data", "batch", "gradient_accumulation", "seed", "precision", "frames", "model_ema", "parallel")
         return {
             **{name: config[name] for name in names},
             **{f"parts.{part}.train": config["parts"][part]["train"] for part in PARTS},
