@@ -7,6 +7,8 @@ from videolm.contracts import Frames
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 from videolm.mini.stream import MovingShapes, Shown
+from videolm.world.charts import EMPTY
+from videolm.world.vocabulary import COLOURS, KINDS
 
 
 @pytest.mark.parametrize("shown", ["clip", "picture", "still"])
@@ -40,3 +42,21 @@ def test_easy_scenes_hold_at_most_two_shapes() -> None:
     for index in range(40):
         (description,) = (message["content"] for message in source.sample(index).messages[1::2])
         assert 1 <= description.count(" at the") + description.count(" in the") <= 2
+
+
+def test_a_chart_is_one_frame_with_a_map_of_it() -> None:
+    source = MovingShapes(shown="chart", seed=2, encoded=0.0, colours=0.5)
+    seen = set()
+    for index in range(30):
+        sample = source.sample(index)
+        frames = sample.media[0]
+        assert isinstance(frames, Frames)
+        assert len(frames.pixels) == 1
+        question, answer = sample.messages
+        assert [part["type"] for part in question["content"]] == ["video", "text"]
+        is_of_colours = question["content"][1]["text"] == "Which colours are where?"
+        seen.add(is_of_colours)
+        words = str(answer["content"]).split()
+        assert len(words) == 16
+        assert set(words) <= {EMPTY, *(COLOURS if is_of_colours else KINDS)}
+    assert seen == {True, False}

@@ -13,13 +13,15 @@ from PIL import Image
 
 from videolm.contracts import Frames, Message
 from videolm.training.samples import TrainingSample
+from videolm.world.charts import MAP_QUESTIONS, Listing, sample_chart
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
 from videolm.world.questions import Question, QuestionMaker, Task
 from videolm.world.sampler import SceneStyle, sample_scene
 from videolm.world.scene import Scene
 
-Shown = Literal["clip", "picture", "still"]
-"""A still is a picture shown as a video of one frame: the cheapest way to learn to see."""
+Shown = Literal["clip", "picture", "still", "chart"]
+"""A still is a picture shown as a video of one frame: the cheapest way to learn to see. A chart is a still of many
+shapes and a map of them: the most words about shapes that a frame can teach."""
 
 TASK_WEIGHTS: Mapping[Shown, Mapping[Task, float]] = {
     "clip": {
@@ -43,7 +45,7 @@ class MovingShapes:
 
     Args:
         shown: as what the scenes are shown.
-        styles: share of each style of scene.
+        styles: share of each style of scene; charts have none.
         seed: of the whole source.
         easy: share of scenes of which only one or two shapes are kept.
         turns: least and most questions about one scene, besides the description.
@@ -52,14 +54,16 @@ class MovingShapes:
         num_frames: frames shown of a clip.
         fewer_frames: share of clips of which fewer frames, 3 to ``num_frames`` - 1, are shown.
         shorter_side: bounds of the shorter side of a scene in pixels.
+        colours: share of charts whose map is one of colours, not of shapes.
+        more_phrasings: whether questions are asked in further ways.
     """
 
     def __init__(
         self,
         *,
         shown: Shown,
-        styles: Mapping[SceneStyle, float],
         seed: int,
+        styles: Mapping[SceneStyle, float] | None = None,
         easy: float = 0.0,
         turns: tuple[int, int] = (2, 4),
         description: float = 0.9,
@@ -67,9 +71,11 @@ class MovingShapes:
         num_frames: int = 8,
         fewer_frames: float = 0.1,
         shorter_side: tuple[int, int] = (96, 200),
+        colours: float = 0.1,
+        more_phrasings: bool = False,
     ) -> None:
         self.shown = shown
-        self.styles = dict(styles)
+        self.styles = dict(styles or {})
         self.seed = seed
         self.easy = easy
         self.turns = turns
@@ -78,10 +84,14 @@ class MovingShapes:
         self.num_frames = num_frames
         self.fewer_frames = fewer_frames
         self.shorter_side = shorter_side
+        self.colours = colours
+        self.more_phrasings = more_phrasings
 
     def sample(self, index: int) -> TrainingSample:
         """The sample of this index."""
         random = Random(f"moving-shapes train {self.seed} {self.shown} {index}")
+        if self.shown == "chart":
+            return self._chart(index, random)
         style = random.choices(list(self.styles), list(self.styles.values()))[0]
         scene = sample_scene(random, style, "train", shorter_side=self.shorter_side)
         if random.random() < self.easy:
@@ -95,8 +105,21 @@ class MovingShapes:
             messages=_conversation(questions, kind, random),
         )
 
+    def _chart(self, index: int, random: Random) -> TrainingSample:
+        chart = sample_chart(random, shorter_side=self.shorter_side)
+        listing: Listing = "colours" if random.random() < self.colours else "shapes"
+        question = {"type": "text", "text": MAP_QUESTIONS[listing]}
+        return TrainingSample(
+            id=f"chart-{self.seed}-{index}",
+            media=(self._medium(chart.scene, random),),
+            messages=(
+                {"role": "user", "content": [{"type": "video"}, question]},
+                {"role": "assistant", "content": chart.read(listing)},
+            ),
+        )
+
     def _questions(self, scene: Scene, random: Random) -> list[Question]:
-        maker = QuestionMaker(scene, random, "train")
+        maker = QuestionMaker(scene, random, "train", more_phrasings=self.more_phrasings)
         weights = TASK_WEIGHTS[self.shown]
         drawn = random.choices(list(weights), list(weights.values()), k=random.randint(*self.turns))
         questions = {question.text: question for task in drawn if (question := maker.make(task)) is not None}
@@ -112,7 +135,7 @@ class MovingShapes:
         if self.shown == "picture":
             quality = random.randint(45, 95)
             return encode_picture(scene, image_format="JPEG" if is_encoded else "PNG", quality=quality)
-        if self.shown == "still":
+        if self.shown in ("still", "chart"):
             pixels = draw_frame(scene, 0.0)
             return _frames(scene, [_recompressed(pixels, random) if is_encoded else pixels], [0])
         if is_encoded:

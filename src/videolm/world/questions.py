@@ -8,6 +8,7 @@ from typing import Literal
 
 from videolm.world.language import (
     HELD_OUT_NOUNS,
+    MORE_PHRASINGS,
     MOTION_ANSWERS,
     NOUNS,
     NUM_HELD_OUT_PHRASINGS,
@@ -49,12 +50,17 @@ class Question:
 
 
 class QuestionMaker:
-    """Makes questions about one scene, in random phrasings of one split."""
+    """Makes questions about one scene, in random phrasings of one split.
 
-    def __init__(self, scene: Scene, random: Random, split: Split) -> None:
+    With ``more_phrasings`` half of them are asked in further ways, which are for training alone.
+    """
+
+    def __init__(self, scene: Scene, random: Random, split: Split, *, more_phrasings: bool = False) -> None:
+        assert split == "train" or not more_phrasings
         self.scene = scene
         self.random = random
         self.split = split
+        self.more_phrasings = MORE_PHRASINGS if more_phrasings else {}
         self.has_events = any(shape.event for shape in scene.shapes)
 
     def tasks(self) -> list[Task]:
@@ -74,6 +80,10 @@ class QuestionMaker:
         if self.split == "test" and last_seen < len(phrasings) and self.random.random() < 0.5:
             index = self.random.randrange(last_seen, len(phrasings))
         view = self.random.choice(("video", "clip") if self.scene.is_clip else ("picture", "image"))
+        more = self.more_phrasings.get(key, ())
+        if more and self.random.random() < 0.5:
+            text = self.random.choice(more).format(view=view, **slots)
+            return f"{text[0].upper()}{text[1:]}", False
         return phrasings[index].format(view=view, **slots), index >= last_seen
 
     def _question(

@@ -57,7 +57,7 @@ def sample_scene(
     aspect = random.choice(ASPECTS) * random.uniform(0.95, 1.05)
     short = random.randint(*shorter_side)
     height, width = (round(short / aspect), short) if aspect < 1 else (short, round(short * aspect))
-    background = _sample_background(random)
+    background = sample_background(random)
     look = _Look(aspect=width / height, brightness=sum(background.top) / 3)
     shapes = _sample_shapes(random, style, split, look, first_action)
     return Scene(
@@ -72,7 +72,9 @@ def sample_scene(
     )
 
 
-def _sample_background(random: Random) -> Background:
+def sample_background(random: Random) -> Background:
+    """A background of little colour, plain or running from one tone to another, with or without grain."""
+
     def tone() -> RGB:
         level = random.choice((random.uniform(0.0, 0.2), random.uniform(0.2, 0.62), random.uniform(0.8, 1.0)))
         return _rgb(random.uniform(0, 360), random.uniform(0.0, 0.18), level)
@@ -88,7 +90,8 @@ def _rgb(hue: float, saturation: float, value: float) -> RGB:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _paint(random: Random, colour: str) -> RGB:
+def sample_paint(random: Random, colour: str) -> RGB:
+    """One of the paints that go by this name."""
     hue, saturation, value = (random.uniform(*bounds) for bounds in PAINT[colour])
     return _rgb(hue, saturation, value)
 
@@ -167,7 +170,7 @@ def _sample_shape(random: Random, colour: str, kind: str, action: str, radius: f
     return Shape(
         colour=colour,
         kind=kind,
-        rgb=_paint(random, colour),
+        rgb=sample_paint(random, colour),
         x=x,
         y=y,
         radius=radius,
