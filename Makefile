@@ -34,11 +34,16 @@ format: $(VENV)/.installed-dev ## apply the formatter and the linter's safe repa
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Two processes of one thread each: on two cores faster than one process of two.
+TRAIN_IN_TWO := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m videolm.cli.main train sft
+
 # A run that is there already goes on where it was; remove runs/mini to begin anew.
 mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put it into its place (hours on two cores)
 	$(BIN)/videolm train sft src/videolm/mini/recipe/see.yaml --resume
 	$(BIN)/videolm train sft src/videolm/mini/recipe/joint.yaml --resume
-	$(BIN)/python -m videolm.mini.adopt runs/mini/joint/export
+	$(TRAIN_IN_TWO) src/videolm/mini/recipe/chart.yaml --resume
+	$(TRAIN_IN_TWO) src/videolm/mini/recipe/clips.yaml --resume
+	$(BIN)/python -m videolm.mini.adopt runs/mini/clips/export
 
 bench: $(VENV)/.installed-dev ## run every benchmark and write the dated report
 	@$(BIN)/python benchmarks/run.py
