@@ -43,7 +43,8 @@ mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put
 	$(BIN)/videolm train sft src/videolm/mini/recipe/joint.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/chart.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/clips.yaml --resume
-	$(BIN)/python -m videolm.mini.adopt runs/mini/clips/export
+	$(TRAIN_IN_TWO) src/videolm/mini/recipe/finish.yaml --resume
+	$(BIN)/python -m videolm.mini.adopt runs/mini/finish/export
 
 bench: $(VENV)/.installed-dev ## run every benchmark and write the dated report
 	@$(BIN)/python benchmarks/run.py

@@ -1,20 +1,19 @@
 """The bundled model sees clips that other code drew: another renderer, size, codec and container.
 
-Which shape it is, the first weights do not tell reliably (see the card), so that is not asked here.
+Descriptions of shapes that go up or down are mostly wrong about that (see the card), so they are not asked for here.
 """
 
-import io
 from functools import lru_cache
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 
 import videolm
 from videolm.cli.demo import load_questions, missing_facts
 from videolm.mini.adopt import MAX_BYTES, MAX_PARAMETERS, WEIGHTS
 from videolm.session import Session
+
+from .foreign_clips import MASKS, RGB, ForeignClip
 
 MEDIA = Path(videolm.__file__).parent / "mini" / "media"
 
@@ -24,44 +23,20 @@ def bundled() -> Session:
     return videolm.load()
 
 
-def square_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(abs(x), abs(y)) < 55
-
-
-def disc_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return x**2 + y**2 < 60**2
-
-
-def foreign_clip(mask: object, rgb: tuple[int, int, int], step: tuple[int, int], start: tuple[int, int]) -> bytes:
-    """40 frames of 640x360 in VP9/WebM: hard edges on plain grey, one shape that goes ``step`` pixels a frame."""
-    buffer = io.BytesIO()
-    rows, columns = np.mgrid[:360, :640]
-    with av.open(buffer, "w", format="webm") as output:
-        stream = output.add_stream("libvpx-vp9", rate=20, options={"deadline": "realtime", "cpu-used": "8"})
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        for index in range(40):
-            pixels = np.full((360, 640, 3), 48, np.uint8)
-            x, y = start[0] + index * step[0], start[1] + index * step[1]
-            pixels[mask(columns - x, rows - y)] = rgb  # type: ignore[operator]
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        output.mux(stream.encode(None))
-    return buffer.getvalue()
+@pytest.mark.parametrize(("kind", "colour"), list(zip(MASKS, RGB, strict=False)))
+def test_a_foreign_clip_is_described(kind: str, colour: str) -> None:
+    clip = ForeignClip(colour=colour, kind=kind, direction="left")
+    assert bundled().ask(clip.encode(), "Describe the clip.").text == clip.sentence
 
 
 @pytest.mark.parametrize(
-    ("mask", "rgb", "step", "start", "answers"),
-    [
-        (square_mask, (0, 200, 0), (9, 0), (120, 180), ("Green.", "Right.", "One.")),
-        (disc_mask, (255, 0, 0), (-9, 0), (510, 180), ("Red.", "Left.", "One.")),
-        (disc_mask, (255, 230, 0), (0, 4), (320, 90), ("Yellow.", "Down.", "One.")),
-        (square_mask, (0, 60, 255), (0, -4), (320, 270), ("Blue.", "Up.", "One.")),
-    ],
+    ("colour", "kind", "direction"),
+    [("green", "square", "right"), ("red", "circle", "left"), ("yellow", "circle", "down")],
 )
-def test_colour_direction_and_number_of_a_foreign_clip(
-    mask: object, rgb: tuple[int, int, int], step: tuple[int, int], start: tuple[int, int], answers: tuple[str, ...]
-) -> None:
-    clip = foreign_clip(mask, rgb, step, start)
+def test_colour_direction_and_number_of_a_foreign_clip(colour: str, kind: str, direction: str) -> None:
+    clip = ForeignClip(colour=colour, kind=kind, direction=direction).encode()
     questions = ("What color is the shape?", "Which way does the shape move?", "How many shapes are there?")
+    answers = (f"{colour.capitalize()}.", f"{direction.capitalize()}.", "One.")
     assert tuple(bundled().ask(clip, question).text for question in questions) == answers
 
 

@@ -44,6 +44,16 @@ def test_easy_scenes_hold_at_most_two_shapes() -> None:
         assert 1 <= description.count(" at the") + description.count(" in the") <= 2
 
 
+def test_a_description_can_come_after_all_questions() -> None:
+    source = MovingShapes(
+        shown="clip", styles={"motion": 1}, seed=3, encoded=0.0, description=1.0, describes_last=True, turns=(3, 3)
+    )
+    for index in range(20):
+        *questions, description = (str(message["content"]) for message in source.sample(index).messages[1::2])
+        assert description.startswith(("A ", "An "))
+        assert not any(answer.startswith(("A ", "An ")) for answer in questions)
+
+
 def test_a_chart_is_one_frame_with_a_map_of_it() -> None:
     source = MovingShapes(shown="chart", seed=2, encoded=0.0, colours=0.5)
     seen = set()

@@ -56,6 +56,7 @@ class MovingShapes:
         shorter_side: bounds of the shorter side of a scene in pixels.
         colours: share of charts whose map is one of colours, not of shapes.
         more_phrasings: whether questions are asked in further ways.
+        describes_last: whether a description comes after all questions, none of which can then be answered from it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class MovingShapes:
         shorter_side: tuple[int, int] = (96, 200),
         colours: float = 0.1,
         more_phrasings: bool = False,
+        describes_last: bool = False,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -86,6 +88,7 @@ class MovingShapes:
         self.shorter_side = shorter_side
         self.colours = colours
         self.more_phrasings = more_phrasings
+        self.describes_last = describes_last
 
     def sample(self, index: int) -> TrainingSample:
         """The sample of this index."""
@@ -127,7 +130,7 @@ class MovingShapes:
         if not asked or random.random() < self.description:
             described = maker.make("description")
             assert described is not None
-            asked.insert(random.randint(0, len(asked)), described)
+            asked.insert(len(asked) if self.describes_last else random.randint(0, len(asked)), described)
         return asked
 
     def _medium(self, scene: Scene, random: Random) -> Any:
