@@ -15,6 +15,7 @@ from videolm.engine.config import EngineConfig
 from videolm.engine.runner import ModelRunner
 from videolm.engine.work import Copy
 from videolm.errors import CapacityError
+from videolm.models.prepacked import PrepackedLinear
 from videolm.models.video_lm import VideoLM
 
 from ..models.tiny import CONFIG, DECODER, clip, picture, prompt, tiny_model
@@ -123,3 +124,22 @@ def test_left_to_itself_it_holds_whole_contexts() -> None:
 def test_a_cache_without_room_for_a_block_is_refused() -> None:
     with pytest.raises(CapacityError, match=r"The cache has 10 bytes, and one block of 4 tokens takes 1024 "):
         runner_of(tiny_model(), num_blocks=None, cache_bytes=10)
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not multiply bfloat16"
+)
+def test_weights_laid_out_for_the_processor_change_nothing_but_the_speed() -> None:
+    plain, laid_out = tiny_model().to(torch.bfloat16), tiny_model().to(torch.bfloat16)
+    before = {name: weight.clone() for name, weight in laid_out.state_dict().items()}
+    runners = runner_of(plain, lays_out_weights=False), runner_of(laid_out)
+    inputs = prompt([1, 2], clip(), [3, 4, 5])
+    length = len(inputs.input_ids)
+    blocks = list(range(-(-length // 4)))
+    first, second = (run(runner, row(runner.model, inputs, 0, length, blocks, num_logits=1)) for runner in runners)
+    assert torch.equal(first, second)
+    kinds = [type(model.model.language_model.layers[0].mlp.down_proj) for model in (plain, laid_out)]
+    assert kinds == [torch.nn.Linear, PrepackedLinear]
+    after = laid_out.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())

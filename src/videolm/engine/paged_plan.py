@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from videolm.engine.paged_cache import Spans
+from videolm.models.cpu_attention import attend_in_blocks, suits_blocks
 
 __all__ = ["PagedPlan"]
 
@@ -66,14 +67,13 @@ class PagedPlan:
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Queries ``[1, T, A, head]``, keys and values ``[1, slots, K, head]`` to ``[1, T, A, head]``."""
         columns, contents = keys[0].transpose(0, 1), values[0].transpose(0, 1)  # [K, slots, head]
-        rows = queries[0].to(keys.dtype)
         if self.padded is not None:
-            return self._attend_padded(rows, columns, contents).to(queries.dtype)
+            return self._attend_padded(queries[0].to(keys.dtype), columns, contents).to(queries.dtype)
         parts = []
-        for row, spans, mask in zip(torch.split(rows, list(self.counts)), self.spans, self.masks, strict=True):
+        for row, spans, mask in zip(torch.split(queries[0], list(self.counts)), self.spans, self.masks, strict=True):
             attend = _attend_few if len(row) <= _FEW_QUERIES else _attend_many
-            parts.append(attend(row, _views(columns, spans), _views(contents, spans), mask))
-        return torch.cat(parts)[None].to(queries.dtype)
+            parts.append(attend(row, _views(columns, spans), _views(contents, spans), mask).to(queries.dtype))
+        return torch.cat(parts)[None]
 
     def _attend_padded(self, rows: Tensor, columns: Tensor, contents: Tensor) -> Tensor:
         assert self.padded is not None
@@ -104,7 +104,9 @@ def _attend_few(rows: Tensor, keys: list[Tensor], values: list[Tensor], mask: Te
     """
     count, num_heads, width = rows.shape
     num_key_heads = len(keys[0])
-    grouped = rows.view(count, num_key_heads, -1, width).transpose(0, 1).reshape(num_key_heads, -1, width)
+    grouped = (
+        rows.to(keys[0].dtype).view(count, num_key_heads, -1, width).transpose(0, 1).reshape(num_key_heads, -1, width)
+    )
     scores = torch.cat([torch.bmm(grouped, part.transpose(1, 2)) for part in keys], dim=-1).mul_(width**-0.5)
     if mask is not None:
         new = scores.view(num_key_heads, count, -1, scores.shape[-1])[..., -count:]  # [K, S, A / K, S]
@@ -119,8 +121,10 @@ def _attend_few(rows: Tensor, keys: list[Tensor], values: list[Tensor], mask: Te
 def _attend_many(rows: Tensor, keys: list[Tensor], values: list[Tensor], mask: Tensor | None) -> Tensor:
     """Attend in one kernel; bringing several spans together costs little beside it."""
     columns, contents = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in (keys, values))
+    if suits_blocks(rows, columns, contents):
+        return attend_in_blocks(rows.transpose(0, 1), columns, contents, is_causal=True).transpose(0, 1)
     mixed = functional.scaled_dot_product_attention(
-        rows.transpose(0, 1)[None],
+        rows.transpose(0, 1)[None].to(columns.dtype),
         columns[None],
         contents[None],
         attn_mask=mask,

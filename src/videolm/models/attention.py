@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from videolm.models.cpu_attention import attend_in_blocks, suits_blocks
+
 __all__ = ["AttentionPlan", "CausalPlan", "FullPlan", "PackedPlan", "PaddedPlan"]
 
 # Padding all sequences to the longest is worth it on a GPU while at most half of the padded rows are padding.
@@ -32,6 +34,8 @@ class FullPlan:
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend within rows."""
+        if suits_blocks(queries, keys, values):
+            return _attend_in_blocks(queries, keys, values, is_causal=False)
         return _attend(queries, keys, values)
 
 
@@ -54,6 +58,8 @@ class CausalPlan:
         """Attend to the tokens up to each query."""
         if queries.shape[1] == 1:
             return _attend_one(queries, keys, values)
+        if suits_blocks(queries, keys, values):
+            return _attend_in_blocks(queries, keys, values, is_causal=True)
         return _attend(queries, keys, values, mask=self.mask, is_causal=self.mask is None)
 
 
@@ -166,6 +172,14 @@ def _attend(
         enable_gqa=queries.shape[2] != keys.shape[2],
     )
     return out.transpose(1, 2).to(queries.dtype)  # [B, S, A, head]
+
+
+def _attend_in_blocks(queries: Tensor, keys: Tensor, values: Tensor, *, is_causal: bool) -> Tensor:
+    parts = [
+        attend_in_blocks(*(heads.transpose(0, 1) for heads in row), is_causal=is_causal)
+        for row in zip(queries, keys, values, strict=True)
+    ]
+    return torch.stack(parts).transpose(1, 2)  # [B, S, A, head]
 
 
 def _attend_one(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
