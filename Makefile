@@ -8,7 +8,7 @@ INSTALL_INPUTS := pyproject.toml constraints.txt
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check dev format mini bench clean
+.PHONY: help demo test test-slow check dev format mini bench bench-env clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -46,11 +46,15 @@ mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/finish.yaml --resume
 	$(BIN)/python -m videolm.mini.adopt runs/mini/finish/export
 
+bench-env: ## install the peer of the engine's benchmarks into .venv-bench
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --disable-pip-version-check -c constraints.txt -r benchmarks/peer-requirements.txt
+
 bench: $(VENV)/.installed-dev ## run every benchmark and write the dated report
 	@$(BIN)/python benchmarks/run.py
 
 clean: ## remove .venv and everything that was built
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) .venv-bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "videolm needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'

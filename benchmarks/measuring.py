@@ -60,9 +60,9 @@ def spread_text(values: list[float]) -> str:
 
 def measure(function: Callable[[], object]) -> Sample:
     """One call of ``function``."""
-    busy_ms, cpu_s, wall_s = _machine_busy_ms(), time.process_time(), time.perf_counter()
+    busy_ms, cpu_s, wall_s = machine_busy_ms(), time.process_time(), time.perf_counter()
     function()
-    wall_s, cpu_s, busy_after_ms = time.perf_counter() - wall_s, time.process_time() - cpu_s, _machine_busy_ms()
+    wall_s, cpu_s, busy_after_ms = time.perf_counter() - wall_s, time.process_time() - cpu_s, machine_busy_ms()
     others = None if busy_ms is None or busy_after_ms is None else max(busy_after_ms - busy_ms - cpu_s * 1000, 0.0)
     return Sample(wall_ms=wall_s * 1000, cpu_ms=cpu_s * 1000, others_cpu_ms=others)
 
@@ -77,7 +77,7 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: Mapping[st
     return {name: Timing(samples=tuple(taken)) for name, taken in samples.items()}
 
 
-def _machine_busy_ms() -> float | None:
+def machine_busy_ms() -> float | None:
     """CPU milliseconds since boot that were neither idle nor waiting, over all cores (Linux)."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]

@@ -1,14 +1,18 @@
 """The benchmarks on tiny clips: both sides do the same work, and the report says what was measured."""
 
 import datetime
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import bench_decode
+import bench_engine
 import bench_preprocess
 import bench_startup
+import engine_model
+import engine_rows
 import numpy as np
 import plans
 import pytest
@@ -17,7 +21,10 @@ import run
 from av.video.frame import PictureType
 from clips import Clip, make_clip
 from documentation_loop import read_frames
+from engine_rows import EngineRow, Sampler, SubRow
 from measuring import Sample, Timing, alternate, spread_text
+
+from videolm.contracts import ModelInputs
 
 TINY = Clip(duration_s=1, height=96, width=128, bit_rate=200_000)
 
@@ -126,3 +133,63 @@ def test_start_up_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert section.rows[-2] == ("`videolm ask`, process start to first output", "1234 (1234 to 1234)", "2")
     assert section.reading[-2] == "`videolm ask`, process start to first output: 1.23 s."
     assert '`videolm ask clip.mp4 "What moves?"`' in section.setting
+
+
+def sub_row(ours: tuple[float, ...], peer: tuple[float, ...]) -> SubRow:
+    return SubRow(name="some", aim=2, ours=ours, peer=peer, unit="s", outputs="equal ids")
+
+
+def test_ratios_say_how_many_times_better_ours_is() -> None:
+    row = EngineRow(
+        name="vision", question="?", setting="Here.", rows=(sub_row((1, 2, 4), (6, 4, 5)), sub_row((3,), (3,)))
+    )
+    found = row.as_object()
+    assert (found["name"], found["aim"], found["ratio"], found["spread"]) == ("vision", 2, 2.5, [1.0, 6.0])
+    assert (found["ours"], found["peer"], found["unit"]) == (2, 5, "s")
+    assert [each["ratio"] for each in found["rows"]] == [2.5, 1.0]
+    lines = row.as_section().as_markdown().splitlines()
+    assert [line.split(" | ")[5] for line in lines if line.startswith("| some")] == ["2", "2, missed"]
+
+
+def test_a_sample_that_others_disturbed_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter((0.5, 0.0, 0.0))
+    now = [0.0]
+    cores = os.cpu_count() or 1
+    monkeypatch.setattr(engine_rows.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(engine_rows.time, "process_time", lambda: 0.0)
+    busy_ms = [0.0]
+    monkeypatch.setattr(engine_rows, "machine_busy_ms", lambda: busy_ms[0])
+    seen: list[int] = []
+
+    def sample(repeat: int) -> float:
+        seen.append(repeat)
+        now[0] += 1.0
+        busy_ms[0] += next(shares) * cores * 1000
+        return float(repeat)
+
+    sampler = Sampler(repeats=1, peer_cpu_s=lambda: 0.0)
+    assert sampler.pairs(sample, sample) == ((100.0,), (0.0,))
+    assert seen == [0, 100, 0]
+    assert sampler.others_share == 0.0
+
+
+@pytest.mark.parametrize("only", [["decode"], ["vision", "prefill"]])
+def test_json_is_for_one_row_about_the_engine(
+    only: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "--json", "--only", *only])
+    with pytest.raises(SystemExit):
+        run.main()
+    assert "--json goes with --only and one of decode_cpu, prefill, vision, ask_again" in capsys.readouterr().err
+
+
+def test_models_of_the_engine_rows_load_and_answer_alike(tmp_path: Path) -> None:
+    folder = engine_model.model_folder("small", "float32", tmp_path)
+    assert engine_model.model_folder("small", "float32", tmp_path) == folder
+    ours = bench_engine.Ours(folder, dtype="float32")
+    ids = bench_engine._text(20, 1)
+    first, times = ours.generate(ModelInputs(input_ids=tuple(ids)), 5)
+    again, _ = ours.generate(ModelInputs(input_ids=tuple(ids)), 5)
+    assert first == again
+    assert len(times) == 5
+    assert times == sorted(times)

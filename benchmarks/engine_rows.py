@@ -1,0 +1,126 @@
+"""What every row about the engine has in common: sub-rows of alternating samples, ratios, one object and one table."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from measuring import machine_busy_ms, spread_text
+from reports import Section
+
+# A sample during which others used more of the machine is no measurement.
+MOST_OTHERS = 0.12
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubRow:
+    """One comparison; ``ratio`` says how many times better ours is."""
+
+    name: str
+    aim: float
+    ours: tuple[float, ...]
+    peer: tuple[float, ...]
+    unit: str
+    outputs: str
+    """What comparing the outputs found."""
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.peer) / statistics.median(self.ours)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The least and the greatest ratio of any two samples."""
+        return min(self.peer) / max(self.ours), max(self.peer) / min(self.ours)
+
+    def as_object(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "aim": self.aim, "ratio": self.ratio, "spread": list(self.spread),
+            "ours": statistics.median(self.ours), "peer": statistics.median(self.peer), "unit": self.unit,
+            "outputs": self.outputs,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRow:
+    """One benchmark of the engine."""
+
+    name: str
+    question: str
+    setting: str
+    rows: tuple[SubRow, ...]
+    reading: tuple[str, ...] = ()
+    others_share: float | None = None
+
+    def as_object(self) -> dict[str, Any]:
+        """The first sub-row speaks for all."""
+        return {**self.rows[0].as_object(), "name": self.name, "rows": [row.as_object() for row in self.rows]}
+
+    def as_section(self) -> Section:
+        return Section(
+            title=self.name,
+            question=self.question,
+            setting=self.setting + _share_text(self.others_share),
+            columns=("setting", "ours", "transformers", "unit", "times better", "aim", "outputs"),
+            rows=tuple(
+                (
+                    row.name, spread_text(list(row.ours)), spread_text(list(row.peer)), row.unit,
+                    f"{row.ratio:.2f} ({row.spread[0]:.2f} to {row.spread[1]:.2f})",
+                    f"{row.aim:g}{'' if row.ratio >= row.aim else ', missed'}", row.outputs,
+                )
+                for row in self.rows
+            ),
+            reading=self.reading,
+        )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Sampler:
+    """Takes samples of both sides in turn, and again where others kept the machine busy."""
+
+    repeats: int
+    peer_cpu_s: Callable[[], float]
+    busy: list[float] = field(default_factory=list)
+    """Share of the cores that others used, a number a sample that was kept."""
+
+    def pairs(
+        self, ours: Callable[[int], float], peer: Callable[[int], float]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Both are called with the number of the repeat and give what they measured."""
+        taken: tuple[list[float], list[float]] = ([], [])
+        for repeat in range(self.repeats):
+            for values, function in zip(taken, (ours, peer), strict=True):
+                values.append(self._sample(function, repeat))
+        return tuple(taken[0]), tuple(taken[1])
+
+    def _sample(self, function: Callable[[int], float], repeat: int) -> float:
+        tries = []
+        for attempt in range(3):
+            before = (time.perf_counter(), machine_busy_ms(), time.process_time() + self.peer_cpu_s())
+            value = function(repeat + 100 * attempt)
+            wall_s = time.perf_counter() - before[0]
+            own_s = time.process_time() + self.peer_cpu_s() - before[2]
+            now_ms = machine_busy_ms()
+            if now_ms is None or before[1] is None:
+                return value
+            others = max((now_ms - before[1]) / 1000 - own_s, 0.0) / (wall_s * (os.cpu_count() or 1))
+            tries.append((others, value))
+            if others <= MOST_OTHERS:
+                break
+        others, value = min(tries)
+        self.busy.append(others)
+        return value
+
+    @property
+    def others_share(self) -> float | None:
+        return max(self.busy) if self.busy else None
+
+
+def _share_text(share: float | None) -> str:
+    if share is None:
+        return ""
+    return f" In no sample that was kept did anything else use more than {share:.0%} of the cores."
