@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from videolm.engine.free_runs import FreeRuns
+
 __all__ = ["BlockPool", "Prefix"]
 
 
@@ -32,7 +34,7 @@ class BlockPool:
     def __init__(self, num_blocks: int, block_size: int) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self._free = set(range(num_blocks))
+        self._free = FreeRuns(range(num_blocks))
         self._claims: dict[str, set[int]] = {}
         """Free blocks behind those of an owner, left to it while others are free: what lies together is read fast."""
         self._num_users = [0] * num_blocks
@@ -63,18 +65,18 @@ class BlockPool:
         """
         assert count <= self.num_available, (count, self.num_available)
         own = self._claims.pop(owner, set())
-        self._free |= own
+        self._free.update(own)
         for _ in range(count - len(self._free)):
             self._take_from_others()
         taken: list[int] = []
         while after is not None and len(taken) < count and after + 1 in self._free:
             after += 1
             taken.append(after)
-            self._free.discard(after)
+            self._free.remove([after])
         if len(taken) < count:
             taken += self._take_runs(owner, count - len(taken), ahead)
         else:
-            self._claim(owner, own & self._free)
+            self._claim(owner, {block for block in own if block in self._free})
         for block in taken:
             self._num_users[block] = 1
         return taken
@@ -96,7 +98,7 @@ class BlockPool:
                 else:
                     self._free.add(block)
         if owner is not None:
-            self._free |= self._claims.pop(owner, set())
+            self._free.update(self._claims.pop(owner, set()))
 
     def register(self, block: int, key: bytes | None, parent: bytes, content: Sequence[int]) -> None:
         """Let ``block``, which is in use, be found by its content.
@@ -163,30 +165,19 @@ class BlockPool:
         """From the shortest run of free blocks that is long enough, or else from the longest ones."""
         taken: list[int] = []
         while len(taken) < count:
-            runs = _runs(sorted(self._free))
+            runs = self._free.runs()
             wanted = count - len(taken)
             best = min((run for run in runs if len(run) >= wanted + ahead), key=len, default=max(runs, key=len))
             taken += best[:wanted]
-            self._free.difference_update(best[:wanted])
+            self._free.remove(best[:wanted])
             if len(taken) == count:
                 self._claim(owner, set(best[wanted : wanted + ahead]))
         return taken
 
     def _claim(self, owner: str, blocks: set[int]) -> None:
         if blocks:
-            self._free -= blocks
+            self._free.remove(sorted(blocks))
             self._claims[owner] = blocks
-
-
-def _runs(blocks: Sequence[int]) -> list[range]:
-    """Ascending numbers as runs without gaps."""
-    runs: list[range] = []
-    for block in blocks:
-        if runs and runs[-1].stop == block:
-            runs[-1] = range(runs[-1].start, block + 1)
-        else:
-            runs.append(range(block, block + 1))
-    return runs
 
 
 def _num_common(one: Sequence[int], other: Sequence[int]) -> int:
