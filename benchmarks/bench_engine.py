@@ -128,11 +128,14 @@ def _decode(plan: EnginePlan, cache: Path) -> EngineRow:
     folder, checked, rows = model_folder(plan.kind, "bfloat16", cache), _check_small(cache), []
     busy: list[float] = []
     with Peer(folder) as peer:
+        ways = {
+            length: min(("", "static"), key=lambda kind, n=length: _peer_decode(peer, n, 999, kind)[0])
+            for length in plan.contexts
+        }
         for quantize, aim in ((None, 2.2), ("int8", 3.0), ("int4", 3.2)):
             ours = Ours(folder, quantize=quantize)
             for length in plan.contexts:
                 found: dict[int, tuple[list[int], list[int]]] = {}
-                best = min(("", "static"), key=lambda kind, n=length: _peer_decode(peer, n, 999, kind)[0])
                 _our_decode(ours, length, 998)
 
                 def mine(seed: int, ours: Ours = ours, length: int = length, found: dict = found) -> float:
@@ -140,8 +143,8 @@ def _decode(plan: EnginePlan, cache: Path) -> EngineRow:
                     found[seed] = (ids, found.get(seed, ([], []))[1])
                     return per_token
 
-                def theirs(seed: int, length: int = length, best: str = best, found: dict = found) -> float:
-                    per_token, ids = _peer_decode(peer, length, seed, best)
+                def theirs(seed: int, length: int = length, found: dict = found) -> float:
+                    per_token, ids = _peer_decode(peer, length, seed, ways[length])
                     found[seed] = (found.get(seed, ([], []))[0], ids)
                     return per_token
 
@@ -164,11 +167,16 @@ def _decode(plan: EnginePlan, cache: Path) -> EngineRow:
     return EngineRow(
         name="decode_cpu",
         question="How long does each further token take after a prompt of so many tokens?",
-        setting=f"{_setting(plan)} {NUM_NEW} tokens, the first not counted; {plan.repeats} prompts a side, in turn. "
+        setting=f"{_setting(plan)} {NUM_NEW} tokens, the first not counted; {plan.repeats} prompts a side, in turn. The "
+        f"peer's faster cache by context: {_ways_text(ways)}. "
         "The peer's weights are bfloat16 in every row.",
         rows=tuple(rows),
         others_share=max(busy, default=None),
     )
+
+
+def _ways_text(ways: dict[int, str]) -> str:
+    return ", ".join(f"{length}: {way or 'dynamic'}" for length, way in ways.items())
 
 
 def _our_decode(ours: Ours, length: int, seed: int) -> tuple[float, list[int]]:
