@@ -167,9 +167,9 @@ def _decode(plan: EnginePlan, cache: Path) -> EngineRow:
     return EngineRow(
         name="decode_cpu",
         question="How long does each further token take after a prompt of so many tokens?",
-        setting=f"{_setting(plan)} {NUM_NEW} tokens, the first not counted; {plan.repeats} prompts a side, in turn. The "
-        f"peer's faster cache by context: {_ways_text(ways)}. "
-        "The peer's weights are bfloat16 in every row.",
+        setting=f"{_setting(plan)} {NUM_NEW} tokens, the first not counted; {plan.repeats} prompts a side, in turn. "
+        f"The peer's faster cache by context: {_ways_text(ways)}. "
+        "Its weights are bfloat16 in every row.",
         rows=tuple(rows),
         others_share=max(busy, default=None),
     )
