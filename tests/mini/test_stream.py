@@ -8,7 +8,8 @@ from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 from videolm.mini.stream import MovingShapes, Shown
 from videolm.world.charts import EMPTY
-from videolm.world.vocabulary import COLOURS, KINDS
+from videolm.world.questions import MAP_QUESTION
+from videolm.world.vocabulary import COLOURS, KINDS, MOTIONS
 
 
 @pytest.mark.parametrize("shown", ["clip", "picture", "still"])
@@ -70,3 +71,26 @@ def test_a_chart_is_one_frame_with_a_map_of_it() -> None:
         assert len(words) == 16
         assert set(words) <= {EMPTY, *(COLOURS if is_of_colours else KINDS)}
     assert seen == {True, False}
+
+
+def test_a_map_of_motions_comes_last_with_a_word_for_each_quarter() -> None:
+    source = MovingShapes(
+        shown="clip", styles={"map": 1}, seed=4, encoded=0.0, description=1.0, describes_last=True, turns=(0, 2)
+    )
+    words: set[str] = set()
+    for index in range(60):
+        question, answer = source.sample(index).messages[-2:]
+        assert question["content"][-1]["text"].lower().rstrip("?").endswith(MAP_QUESTION.lower().rstrip("?"))
+        listed = str(answer["content"]).split()
+        assert len(listed) == 4
+        assert 2 <= sum(word != "No" for word in listed)
+        words |= set(listed)
+    events = {f"{event}-{period}" for event in ("appears", "disappears") for period in ("early", "middle", "late")}
+    assert words == {"No", *MOTIONS, *events}
+
+
+def test_tasks_can_be_asked_more_or_never() -> None:
+    weights = {"colour": 0, "shape": 0, "place": 0, "count": 0, "presence": 0, "relation": 0, "unknown": 1}
+    source = MovingShapes(shown="still", styles={"still": 1}, seed=5, description=0.0, task_weights=weights)  # type: ignore[arg-type]
+    answers = {str(message["content"]) for index in range(20) for message in source.sample(index).messages[1::2]}
+    assert answers == {"I don't know."}

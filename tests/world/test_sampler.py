@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from videolm.world.sampler import PATH_TIMES, SceneStyle, sample_scene
 from videolm.world.vocabulary import ACTIONS, COLOURS, KINDS, is_held_out
 
-STYLES: tuple[SceneStyle, ...] = ("motion", "events", "crowd", "still", "text")
+STYLES: tuple[SceneStyle, ...] = ("motion", "events", "crowd", "map", "still", "text")
 
 
 @settings(max_examples=150, deadline=None)
@@ -22,7 +22,7 @@ def test_training_scenes_hold_no_held_out_combination(seed: int, style: SceneSty
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(), st.sampled_from(STYLES[:4]))
+@given(st.integers(), st.sampled_from(STYLES[:5]))
 def test_test_scenes_hold_a_held_out_combination(seed: int, style: SceneStyle) -> None:
     scene = sample_scene(Random(seed), style, "test")
     assert any(is_held_out(s.colour, s.kind, s.action) for s in scene.shapes)
@@ -72,3 +72,22 @@ def test_names_are_unique_and_paint_is_far_from_other_colours(style: SceneStyle)
 def test_the_same_seed_gives_the_same_scene() -> None:
     assert sample_scene(Random("a"), "motion", "train") == sample_scene(Random("a"), "motion", "train")
     assert sample_scene(Random("a"), "motion", "train") != sample_scene(Random("b"), "motion", "train")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers())
+def test_each_shape_of_a_map_keeps_to_a_quarter_of_its_own(seed: int) -> None:
+    scene = sample_scene(Random(seed), "map", "train")
+    short = min(scene.width, scene.height)
+    quarters = []
+    for shape in scene.shapes:
+        row, column = int(shape.y * 2), int(shape.x * 2)
+        quarters.append((row, column))
+        for time in PATH_TIMES:
+            x, y = shape.place(time)
+            reach = shape.size(time) * short - 3
+            assert column * 0.5 * scene.width <= x * scene.width - reach
+            assert x * scene.width + reach <= (column + 1) * 0.5 * scene.width
+            assert row * 0.5 * scene.height <= y * scene.height - reach
+            assert y * scene.height + reach <= (row + 1) * 0.5 * scene.height
+    assert len(set(quarters)) == len(quarters)

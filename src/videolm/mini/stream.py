@@ -49,13 +49,14 @@ class MovingShapes:
         seed: of the whole source.
         easy: share of scenes of which only one or two shapes are kept.
         turns: least and most questions about one scene, besides the description.
-        description: share of conversations that hold a description of everything.
+        description: share of conversations that hold a description of everything; of a scene of the style "map", a map.
         encoded: share of clips that are encoded into a video file and decoded again; of stills and pictures, as JPEG.
         num_frames: frames shown of a clip.
         fewer_frames: share of clips of which fewer frames, 3 to ``num_frames`` - 1, are shown.
         shorter_side: bounds of the shorter side of a scene in pixels.
         colours: share of charts whose map is one of colours, not of shapes.
         more_phrasings: whether questions are asked in further ways.
+        task_weights: how often each task is asked, where that differs from ``TASK_WEIGHTS``.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
     """
 
@@ -75,6 +76,7 @@ class MovingShapes:
         colours: float = 0.1,
         more_phrasings: bool = False,
         describes_last: bool = False,
+        task_weights: Mapping[Task, float] | None = None,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -89,6 +91,7 @@ class MovingShapes:
         self.colours = colours
         self.more_phrasings = more_phrasings
         self.describes_last = describes_last
+        self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
 
     def sample(self, index: int) -> TrainingSample:
         """The sample of this index."""
@@ -97,10 +100,10 @@ class MovingShapes:
             return self._chart(index, random)
         style = random.choices(list(self.styles), list(self.styles.values()))[0]
         scene = sample_scene(random, style, "train", shorter_side=self.shorter_side)
-        if random.random() < self.easy:
+        if style != "map" and random.random() < self.easy:
             scene = replace(scene, shapes=scene.shapes[: random.randint(1, 2)])
         scene = replace(scene, is_clip=self.shown == "clip")
-        questions = self._questions(scene, random)
+        questions = self._questions(scene, random, "map" if style == "map" else "description")
         kind = "image" if self.shown == "picture" else "video"
         return TrainingSample(
             id=f"{self.shown}-{self.seed}-{index}",
@@ -121,14 +124,14 @@ class MovingShapes:
             ),
         )
 
-    def _questions(self, scene: Scene, random: Random) -> list[Question]:
+    def _questions(self, scene: Scene, random: Random, summary: Task) -> list[Question]:
         maker = QuestionMaker(scene, random, "train", more_phrasings=self.more_phrasings)
-        weights = TASK_WEIGHTS[self.shown]
+        weights = self.task_weights
         drawn = random.choices(list(weights), list(weights.values()), k=random.randint(*self.turns))
         questions = {question.text: question for task in drawn if (question := maker.make(task)) is not None}
         asked = list(questions.values())
         if not asked or random.random() < self.description:
-            described = maker.make("description")
+            described = maker.make(summary)
             assert described is not None
             asked.insert(len(asked) if self.describes_last else random.randint(0, len(asked)), described)
         return asked

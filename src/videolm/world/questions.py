@@ -18,17 +18,19 @@ from videolm.world.language import (
     at_place,
     describe,
 )
-from videolm.world.sampler import Split
+from videolm.world.sampler import QUARTERS, Split
 from videolm.world.scene import Scene, Shape
 from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, is_held_out, place_of
 
 Task = Literal[
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
-    "path", "place",
+    "path", "place", "map",
 ]  # fmt: skip
 SCORED_TASKS: tuple[Task, ...] = (
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
 )  # fmt: skip
+MAP_QUESTION = "What happens where?"
+NOTHING_THERE = "No"
 CLEAR_GAP = 0.15
 """Two shapes are left/right or above/below each other only when their centres are this far apart."""
 
@@ -38,7 +40,7 @@ class Question:
     """A question about one scene.
 
     ``expected`` holds the canonical fact: a colour, kind, motion, number word, yes/no, left/right/above/below,
-    "red circle appears", early/middle/late, the printed text, "unknown", or the whole description.
+    "red circle appears", early/middle/late, the printed text, "unknown", the whole description, or a word for each quarter.
     """
 
     task: Task
@@ -232,3 +234,12 @@ class QuestionMaker:
         place = place_of(shape.x, shape.y)
         answer = at_place(place)
         return self._question("place", "place", f"{answer[0].upper()}{answer[1:]}.", place, shape, name=shape.name)
+
+    def _map(self) -> Question | None:
+        """A word for each quarter, row by row: what the shape there does, and when if it appears or disappears."""
+        words = [NOTHING_THERE] * len(QUARTERS)
+        for shape in self.scene.shapes:
+            quarter = int(shape.y * 2) * 2 + int(shape.x * 2)
+            words[quarter] = f"{shape.event}-{shape.period}" if shape.event else shape.motion
+        answer = " ".join(words)
+        return Question(task="map", text=MAP_QUESTION, answer=answer, expected=answer)

@@ -21,7 +21,12 @@ from videolm.world.vocabulary import (
 )
 
 Split = Literal["train", "test"]
-SceneStyle = Literal["motion", "events", "crowd", "still", "text"]
+SceneStyle = Literal["motion", "events", "crowd", "map", "still", "text"]
+Box = tuple[float, float, float]
+"""Left and top edge and the length of both sides of a part of the picture, as fractions."""
+WHOLE: Box = (0.0, 0.0, 1.0)
+QUARTERS: tuple[Box, ...] = ((0.0, 0.0, 0.5), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Row by row; a shape of a scene of the style "map" never leaves its own."""
 
 # Hue in degrees (low, high), saturation and value ranges: wide enough for other people's paint, narrow enough to name.
 PAINT = {
@@ -49,7 +54,8 @@ def sample_scene(
 
     Args:
         style: motion (1-3 shapes, some move), events (2-3 shapes, some appear or disappear), crowd (a clip of 1-5
-            shapes that stay), still (a picture of 1-5 shapes), text (a picture with a printed word and 0-2 shapes).
+            shapes that stay), map (2-4 shapes, each of which does something within a quarter of the clip of its own:
+            the most motions that a clip can teach), still (a picture of 1-5 shapes), text (a picture with a printed word and 0-2 shapes).
         split: training scenes never hold a held-out combination; the first shape of a test scene always is one.
         shorter_side: Bounds of the shorter side in pixels.
         first_action: What one of the shapes does; None leaves it to chance.
@@ -68,7 +74,7 @@ def sample_scene(
         width=width + width % 2,
         num_frames=random.randint(16, 48),
         fps=random.choice((8, 10, 12, 15, 24, 25, 30)),
-        is_clip=style in ("motion", "events", "crowd"),
+        is_clip=style in ("motion", "events", "crowd", "map"),
     )
 
 
@@ -107,11 +113,12 @@ class _Look:
 def _sample_shapes(
     random: Random, style: SceneStyle, split: Split, look: _Look, first_action: str | None
 ) -> tuple[Shape, ...]:
-    count = {"motion": (1, 3), "events": (2, 3), "crowd": (1, 5), "still": (1, 5), "text": (0, 2)}[style]
+    count = {"motion": (1, 3), "events": (2, 3), "crowd": (1, 5), "map": (2, 4), "still": (1, 5), "text": (0, 2)}[style]
     wanted = random.randint(*count)
     colours = [c for c in COLOURS if c != "white" or look.brightness < 165]
     shapes: list[Shape] = []
     taken: list[str] = []
+    boxes = random.sample(QUARTERS, wanted) if style == "map" else [WHOLE] * wanted
     for _ in range(60):
         if len(shapes) == wanted:
             break
@@ -129,7 +136,9 @@ def _sample_shapes(
         radius = random.uniform(0.1, 0.2) if wanted > 3 else random.uniform(0.12, 0.26)
         if style in ("still", "text"):
             radius *= random.choice((0.5, 0.75, 1.0))
-        shape = _sample_shape(random, colour, kind, action, radius, look.aspect)
+        if style == "map":
+            radius = random.uniform(0.08, 0.13)
+        shape = _sample_shape(random, colour, kind, action, radius, look.aspect, boxes[len(shapes)])
         if shape is not None and _has_room(shape, shapes, look.aspect):
             shapes.append(shape)
             taken.append(name)
@@ -144,27 +153,32 @@ def _sample_action(random: Random, style: SceneStyle, *, num_shapes: int) -> str
         if num_shapes and random.random() < 0.35:
             return "still"
         return random.choice((*DIRECTIONS, *DIRECTIONS, *CHANGES, "still"))
+    if style == "map":
+        return random.choice((*DIRECTIONS, *DIRECTIONS, *CHANGES, *EVENTS, "still", "still"))
     if style == "events" and (num_shapes < 2 or random.random() < 0.6):
         return random.choice(EVENTS)
     return "still"
 
 
-def _sample_shape(random: Random, colour: str, kind: str, action: str, radius: float, aspect: float) -> Shape | None:
+def _sample_shape(
+    random: Random, colour: str, kind: str, action: str, radius: float, aspect: float, box: Box
+) -> Shape | None:
+    left, top, side = box
     travel_x = travel_y = 0.0
     if action in DIRECTIONS:
         toward_x, toward_y = DIRECTIONS[action]
-        travel_x = random.uniform(0.28, 0.62) * toward_x or random.uniform(-0.03, 0.03)
-        travel_y = random.uniform(0.28, 0.62) * toward_y or random.uniform(-0.03, 0.03)
+        travel_x = random.uniform(0.28, 0.62) * side * toward_x or random.uniform(-0.03, 0.03)
+        travel_y = random.uniform(0.28, 0.62) * side * toward_y or random.uniform(-0.03, 0.03)
         radius = min(radius, 0.19)
     elif action == "bouncing":
-        reach = random.uniform(0.25, 0.5) * random.choice((-1, 1))
+        reach = random.uniform(0.25, 0.5) * side * random.choice((-1, 1))
         travel_x, travel_y = (reach, 0.0) if random.random() < 0.5 else (0.0, reach)
         radius = min(radius, 0.19)
     elif action in ("growing", "shrinking"):
-        radius = max(radius, 0.18)
+        radius = max(radius, 0.18 * side)
     reach_x, reach_y = radius / max(aspect, 1.0), radius * min(aspect, 1.0)
-    x = _place(random, reach_x, travel_x)
-    y = _place(random, reach_y, travel_y)
+    x = _place(random, reach_x, travel_x, left, side)
+    y = _place(random, reach_y, travel_y, top, side)
     if x is None or y is None:
         return None
     return Shape(
@@ -189,8 +203,8 @@ def _event_time(random: Random) -> float:
     return random.choice((random.uniform(0.12, 0.28), random.uniform(0.4, 0.6), random.uniform(0.72, 0.88)))
 
 
-def _place(random: Random, reach: float, travel: float) -> float | None:
-    low, high = reach + max(-travel, 0.0), 1 - reach - max(travel, 0.0)
+def _place(random: Random, reach: float, travel: float, start: float, side: float) -> float | None:
+    low, high = start + reach + max(-travel, 0.0), start + side - reach - max(travel, 0.0)
     return random.uniform(low, high) if low <= high else None
 
 
