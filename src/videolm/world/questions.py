@@ -40,7 +40,8 @@ class Question:
     """A question about one scene.
 
     ``expected`` holds the canonical fact: a colour, kind, motion, number word, yes/no, left/right/above/below,
-    "red circle appears", early/middle/late, the printed text, "unknown", the whole description, or a word for each quarter.
+    "red circle appears", early/middle/late, the printed text, "unknown", the whole description, or a word for each
+    quarter.
     """
 
     task: Task
