@@ -45,7 +45,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "indexing": frozenset({"conversation", "reader", "options", "stopwatch", "engine", "contracts"}),
     "session": LEVELS_0_TO_3 | {"conversation", "reader", "indexing"},
     "training": LEVELS_0_TO_3 - {"engine"},
-    "server": LEVELS_0_TO_3 - {"families"},
+    "server": LEVELS_0_TO_3 - {"families"} | {"reader", "conversation"},
     "captioning": LEVELS_0_TO_3,
     "evaluation": LEVELS_0_TO_3 | {"world"},
     "mini": frozenset({"world", "session", "training", "families", "contracts"}),

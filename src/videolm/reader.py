@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -32,7 +33,21 @@ Medium = tuple[Frames, VisualInput]
 OnDownload = Callable[[int, int | None], None]
 Source = tuple[Any, Kind]
 
-__all__ = ["KnownMedia", "Medium", "OnDownload", "Reader", "Source", "sources_of"]
+__all__ = ["KnownMedia", "Loader", "Medium", "OnDownload", "Reader", "Source", "sources_of"]
+
+
+class Loader(Protocol):
+    """Reads media in the place of ``load_media``, such as in other processes; frames of videos come back prepared."""
+
+    def __call__(
+        self,
+        source: Any,
+        *,
+        sampling: FrameSampling,
+        kind: Kind = "auto",
+        limits: MediaLimits | None = None,
+        progress: OnDownload | None = None,
+    ) -> Frames: ...
 
 
 class KnownMedia(Protocol):
@@ -67,6 +82,8 @@ class Reader:
     """The same before anything is done for a single prompt."""
     may_stretch: bool = False
     """Whether a prompt's positions may be divided by more than the model does anyway."""
+    load: Loader | None = None
+    """What reads media; None: this process itself."""
 
     def inspect(self, media: Any, options: Mapping[str, Any], *, on_download: OnDownload | None = None) -> list[Medium]:
         """What the model would see: the frames taken from each medium, and the pixels made of them."""
@@ -109,24 +126,20 @@ class Reader:
                 if (found := self._find(known, digest, kind, plan)) is not None:
                     return _renamed(found, name)
             content = self._content(digest, kind, plan)
-
-        def prepare_frame(frame: np.ndarray) -> np.ndarray:
-            with watch.measure("preprocess"):
-                return self.processor.prepare_frame(frame)
-
         with watch.measure("decode"):
-            frames = load_media(
-                source,
-                sampling=plan.sampling,
-                on_frame=prepare_frame,
-                kind=kind,
-                limits=plan.limits,
-                progress=plan.on_download,
-            )
+            load = self.load or partial(load_media, on_frame=self._prepare_frame(watch))
+            frames = load(source, sampling=plan.sampling, kind=kind, limits=plan.limits, progress=plan.on_download)
         with watch.measure("preprocess"):
             frames, visual = self._prepare(frames, plan.rules, plan.fit)
         untimed = self.processor.time_instruction and not visual.note
         return _with_warnings(frames, plan.sampling, plan.rules, untimed=untimed), replace(visual, content=content)
+
+    def _prepare_frame(self, watch: Stopwatch) -> Callable[[np.ndarray], np.ndarray]:
+        def prepare_frame(frame: np.ndarray) -> np.ndarray:
+            with watch.measure("preprocess"):
+                return self.processor.prepare_frame(frame)
+
+        return prepare_frame
 
     def _find(self, known: KnownMedia, digest: str, kind: Kind, plan: _Plan) -> Medium | None:
         """What is known of a medium, also where it was read without a word of its kind and turned out to be of this."""
