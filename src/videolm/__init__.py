@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         VideoLlavaModel,
         VideoLlavaModelOutputWithPast,
     )
+    from videolm.generation.logprobs import TokenLogprobs
     from videolm.generation.params import SamplingParams
     from videolm.media.limits import MediaLimits
     from videolm.media.load import load_media
@@ -171,6 +172,7 @@ _MODULES = {
         "VideoLlavaProcessor",
         "VideoLlavaVideoProcessor",
     ),
+    "videolm.generation.logprobs": ("TokenLogprobs",),
     "videolm.generation.params": ("SamplingParams",),
     "videolm.media.limits": ("MediaLimits",),
     "videolm.media.load": ("load_media",),
@@ -242,6 +244,7 @@ __all__ = [
     "SamplingParams",
     "Session",
     "SiglipVisionConfig",
+    "TokenLogprobs",
     "TrainingError",
     "Usage",
     "VideoLMError",

@@ -91,8 +91,8 @@ class MediaOptions:
 
 
 MEDIA_NAMES = tuple(field.name for field in fields(MediaOptions))
-# Which tokens end an answer is the model's business.
-TURN_NAMES = tuple(field.name for field in fields(SamplingParams) if field.name != "stop_token_ids")
+# Which tokens end an answer is the model's business, and an Answer has no place for log probabilities.
+TURN_NAMES = tuple(field.name for field in fields(SamplingParams) if field.name not in ("stop_token_ids", "logprobs"))
 """What may change from one turn of a conversation to the next."""
 NAMES = (*MEDIA_NAMES, *TURN_NAMES, "system")
 

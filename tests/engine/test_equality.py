@@ -22,7 +22,7 @@ from videolm.generation.params import SamplingParams
 from videolm.models.video_lm import VideoLM
 from videolm.processing.processor import Processor
 
-from ..models.tiny import prompt
+from ..models.tiny import pack, prompt
 from .tiny_families import CONFIGS, picture_for, tiny_model_of, video_for
 
 
@@ -65,6 +65,9 @@ class Draw:
             stop_token_ids=tuple(self.random.sample(range(300), 6)),
             min_new_tokens=self.random.choice([0, 0, 1]),
             repetition_penalty=self.random.choice([1.0, 1.0, 1.3]),
+            presence_penalty=self.random.choice([0.0, 0.0, 1.5]),
+            frequency_penalty=self.random.choice([0.0, 0.0, 0.7]),
+            logprobs=self.random.choice([None, 0, 3]),
         )
         return Request(id=name, inputs=prompt(*parts), params=params)
 
@@ -99,6 +102,25 @@ def alone(model: VideoLM, inputs: ModelInputs, params: SamplingParams) -> tuple[
             return found, end.value
 
 
+@torch.inference_mode()
+def check_logprobs(model: VideoLM, request: Request, output: RequestOutput) -> None:
+    """They are those of one pass over the prompt and the whole answer."""
+    inputs, num_top = request.inputs, request.params.logprobs
+    if num_top is None or not output.output_ids:
+        assert output.logprobs == ()
+        return
+    assert inputs is not None
+    whole = replace(inputs, input_ids=inputs.input_ids + output.output_ids[:-1])
+    scores = model.forward_packed(pack(whole))[len(inputs.input_ids) - 1 :].log_softmax(-1)
+    top = scores.topk(num_top)
+    assert tuple(each.token_id for each in output.logprobs) == output.output_ids
+    told = torch.tensor([each.logprob for each in output.logprobs])
+    torch.testing.assert_close(told, scores.gather(1, torch.tensor(output.output_ids)[:, None])[:, 0])
+    assert [[token for token, _ in each.top] for each in output.logprobs] == top.indices.tolist()
+    told = torch.tensor([[value for _, value in each.top] for each in output.logprobs])
+    torch.testing.assert_close(told.view(top.values.shape), top.values)
+
+
 def run(engine: Engine, draw: random.Random, requests: list[Request]) -> dict[str, RequestOutput]:
     """Requests arrive at random steps, and some are given up."""
     waiting, done = list(requests), dict[str, RequestOutput]()
@@ -129,6 +151,7 @@ def test_ids_are_those_of_the_simple_loop(name: str, seed: int, processor: Proce
         output = done[request.id]
         assert output.error is None
         assert request.inputs is not None
+        check_logprobs(model, request, output)
         ids, reason = alone(model, request.inputs, request.params)
         if output.finish_reason == "abort":
             assert list(output.output_ids) == ids[: len(output.output_ids)]
@@ -178,6 +201,26 @@ def test_draws_with_a_seed_are_those_of_the_simple_loop(processor: Processor) ->
         for request, output in zip(requests, Engine(model, processor, config).generate(requests), strict=True):
             assert request.inputs is not None
             assert list(output.output_ids) == alone(model, request.inputs, request.params)[0]
+
+
+@torch.inference_mode()
+def test_penalties_are_taken_from_the_logits_of_what_was_generated(processor: Processor) -> None:
+    """Against the formula of OpenAI's API, on logits of a pass over everything so far."""
+    model = model_of("llava_next_video")
+    inputs, presence, frequency = prompt([1, 5, 6], media_of(model)[2], [5, 5, 5]), 0.9, 0.4
+    params = SamplingParams(max_new_tokens=24, presence_penalty=presence, frequency_penalty=frequency)
+    ids: list[int] = []
+    for _ in range(24):
+        whole = replace(inputs, input_ids=(*inputs.input_ids, *ids))
+        counts = torch.bincount(torch.tensor(ids, dtype=torch.int64), minlength=300)
+        logits = model.forward_packed(pack(whole))[-1] - presence * (counts > 0) - frequency * counts
+        ids.append(int(logits.argmax()))
+    free = alone(model, inputs, replace(params, presence_penalty=0.0, frequency_penalty=0.0))[0]
+    assert alone(model, inputs, params)[0] == ids != free
+    for draft_len in (0, 3):
+        config = EngineConfig(num_blocks=64, block_size=4, draft_len=draft_len, draft_ngram=1)
+        (output,) = Engine(model, processor, config).generate([Request(id="a", inputs=inputs, params=params)])
+        assert list(output.output_ids) == ids
 
 
 @torch.inference_mode()

@@ -96,7 +96,7 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
 def test_the_sampler_sees_the_prompt_and_the_generated_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
 
-    def spy(params: SamplingParams) -> Any:
+    def spy(params: SamplingParams, prompt_len: int) -> Any:
         def sample(logits: Tensor, ids: Sequence[int]) -> int:
             seen.append(list(ids))
             return int(logits.argmax())

@@ -42,6 +42,18 @@ def test_defaults_are_greedy_and_bounded() -> None:
         ("min_p", 2.0, "min_p is 2.0: expected a number of at least 0 and at most 1. Use 0 to keep all tokens."),
         ("repetition_penalty", 0, "repetition_penalty is 0: expected a number above 0. Use 1 for no penalty."),
         (
+            "presence_penalty",
+            2.5,
+            "presence_penalty is 2.5: expected a number of at least -2 and at most 2. Use 0 for no penalty.",
+        ),
+        (
+            "frequency_penalty",
+            -3,
+            "frequency_penalty is -3: expected a number of at least -2 and at most 2. Use 0 for no penalty.",
+        ),
+        ("logprobs", 21, "logprobs is 21: expected a whole number from 0 to 20. Leave it out to be told none."),
+        ("logprobs", True, "logprobs is True: expected a whole number from 0 to 20. Leave it out to be told none."),
+        (
             "seed",
             -1,
             "seed is -1: expected a whole number from 0 to 18446744073709551615. "
@@ -76,6 +88,9 @@ def test_a_minimum_above_the_maximum_is_refused() -> None:
         {"top_p": 1},
         {"min_p": 0},
         {"repetition_penalty": 1},
+        {"presence_penalty": 0},
+        {"frequency_penalty": 0},
+        {"logprobs": None},
         {"seed": None},
         {"stop": ("END",)},
         {"max_new_tokens": 1},

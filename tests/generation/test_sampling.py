@@ -14,6 +14,7 @@ from videolm.errors import GenerationError
 from videolm.generation.params import SamplingParams
 from videolm.generation.sampling import (
     LogitsProcessor,
+    generation_penalties,
     greedy,
     make_processors,
     make_sampler,
@@ -92,6 +93,29 @@ def test_repetition_penalty_lowers_ids_so_far_once_whatever_their_sign() -> None
 
 def test_repetition_penalty_ignores_placeholders_outside_the_vocabulary() -> None:
     assert repetition_penalty(2.0)(torch.tensor([4.0, 1.0, 1.0, 1.0]), [-1, 0, 9]).tolist() == [2.0, 1.0, 1.0, 1.0]
+
+
+def test_generated_tokens_are_penalised_once_and_for_each_time() -> None:
+    lowered = generation_penalties(1.0, 0.25, 2)(torch.tensor([4.0, -4.0, 1.0, NONE]), [2, 2, 0, 1, 1, 3])
+    assert lowered.tolist() == [2.75, -5.5, 1.0, NONE]
+
+
+def test_nothing_generated_is_not_penalised() -> None:
+    assert generation_penalties(1.0, 1.0, 2)(torch.tensor([4.0, 1.0]), [0, 1]).tolist() == [4.0, 1.0]
+
+
+def test_penalties_are_taken_in_float32() -> None:
+    lowered = generation_penalties(0.0, 0.001, 0)(torch.tensor([1.0, 2.0], dtype=torch.bfloat16), [1])
+    assert lowered.dtype == torch.float32
+    assert lowered[1] < 2
+
+
+def test_a_greedy_sampler_penalises_what_was_generated_but_not_the_prompt() -> None:
+    sample = make_sampler(SamplingParams(presence_penalty=2.0), 1)
+    logits = torch.tensor([4.0, 3.0, 0.0, 0.0])
+    assert sample(logits, [0]) == 0
+    assert sample(logits, [0, 0]) == 1
+    assert make_sampler(SamplingParams(frequency_penalty=-2.0), 1)(logits, [0, 1]) == 1
 
 
 def test_temperature_divides_in_float32() -> None:

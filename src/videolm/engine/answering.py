@@ -11,6 +11,7 @@ from videolm.contracts import Features, ModelInputs, Usage
 from videolm.engine.request import EndReason, Request, RequestOutput
 from videolm.engine.work import Job
 from videolm.errors import VideoLMError
+from videolm.generation.logprobs import TokenLogprobs, token_logprobs
 from videolm.generation.sampling import make_sampler, without
 from videolm.generation.streaming import TextDecoder, TextWriter
 
@@ -35,10 +36,11 @@ class Answering:
         self.finish_reason: EndReason | None = None
         self._params = request.params
         self._processors = request.logits_processors
-        self._sampler = make_sampler(request.params)
+        self._sampler = make_sampler(request.params, len(self.inputs.input_ids))
         self._writer = TextWriter(decoder, request.params)
         self._ids = list(self.inputs.input_ids)
         self._output_ids: list[int] = []
+        self._logprobs: list[TokenLogprobs] = []
         self._text = ""
         self._piece = ""
         self._start = time.perf_counter()
@@ -62,6 +64,8 @@ class Answering:
         for row, guess in zip(logits, (*draft, None), strict=True):
             token_id = self._sample(row)
             drawn.append(token_id)
+            if self._params.logprobs is not None:
+                self._logprobs.append(token_logprobs(row, token_id, self._params.logprobs))
             self._take(token_id)
             if self.finish_reason is not None or token_id != guess:
                 break
@@ -83,6 +87,7 @@ class Answering:
             piece=self._piece,
             text=self._text,
             output_ids=tuple(self._output_ids),
+            logprobs=tuple(self._logprobs),
             finish_reason=self.finish_reason,
             error=error,
             usage=Usage(

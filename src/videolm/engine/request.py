@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from videolm.contracts import FinishReason, Frames, Message, ModelInputs, Usage, VisualInput
 from videolm.errors import ArgumentError, VideoLMError
+from videolm.generation.logprobs import TokenLogprobs
 from videolm.generation.params import SamplingParams
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class RequestOutput:
     text: str = ""
     output_ids: tuple[int, ...] = ()
     """All generated ids, a stop token included."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """Where ``SamplingParams.logprobs`` asks for them: one for each of ``output_ids``, of the model's own distribution,
+    before logits processors, penalties and temperature."""
     finish_reason: EndReason | None = None
     error: VideoLMError | None = None
     """Why there is no answer, or no whole one: set together with the finish reason ``error``."""

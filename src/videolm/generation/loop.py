@@ -33,7 +33,7 @@ def generate_ids(
         cache: Empty, or holding the first tokens of this very prompt, which are not run again. Afterwards it holds
             everything but the last id generated, which the model has not read yet.
     """
-    sample = make_sampler(params)
+    sample = make_sampler(params, len(inputs.input_ids))
     ids = list(inputs.input_ids)
     cache = model.new_cache() if cache is None else cache
     logits = model.prefill(inputs, cache, features=features)

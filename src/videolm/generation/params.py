@@ -9,8 +9,10 @@ from typing import Any
 from videolm.errors import ArgumentError
 
 MAX_SEED = 2**64 - 1
+MAX_PENALTY = 2.0
+MAX_LOGPROBS = 20
 
-__all__ = ["SamplingParams", "check_number", "check_whole"]
+__all__ = ["MAX_LOGPROBS", "MAX_PENALTY", "SamplingParams", "check_number", "check_whole"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,18 @@ class SamplingParams:
     """Draw only from tokens at least this fraction as likely as the most likely one."""
     repetition_penalty: float = 1.0
     """Above 1 makes tokens that already occurred less likely."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of each token that was generated already; below 0 it favours them."""
+    frequency_penalty: float = 0.0
+    """Taken from the logit of each token as often as it was generated already; below 0 it favours them."""
     stop: tuple[str, ...] = ()
     """End the answer before the first of these strings."""
     stop_token_ids: tuple[int, ...] = ()
     """End the answer at any of these tokens; the model's end token belongs here."""
     seed: int | None = None
     """Makes drawing repeatable."""
+    logprobs: int | None = None
+    """Tell the log probability of each generated token and of so many of the likeliest ones; None tells nothing."""
 
     def __post_init__(self) -> None:
         check_whole("max_new_tokens", self.max_new_tokens, 1)
@@ -51,8 +59,12 @@ class SamplingParams:
         check_number("top_p", self.top_p, 0.0, 1.0, above=True, hint="Use 1 to keep all tokens.")
         check_number("min_p", self.min_p, 0.0, 1.0, hint="Use 0 to keep all tokens.")
         check_number("repetition_penalty", self.repetition_penalty, 0.0, above=True, hint="Use 1 for no penalty.")
+        for name in ("presence_penalty", "frequency_penalty"):
+            check_number(name, getattr(self, name), -MAX_PENALTY, MAX_PENALTY, hint="Use 0 for no penalty.")
         if self.seed is not None:
             check_whole("seed", self.seed, 0, MAX_SEED, hint="Leave it out for a new draw each time.")
+        if self.logprobs is not None:
+            check_whole("logprobs", self.logprobs, 0, MAX_LOGPROBS, hint="Leave it out to be told none.")
         self._check_stops()
 
     def _check_stops(self) -> None:

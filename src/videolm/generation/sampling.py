@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +20,7 @@ Sampler = Callable[[Tensor, Sequence[int]], int]
 __all__ = [
     "LogitsProcessor",
     "Sampler",
+    "generation_penalties",
     "greedy",
     "make_processors",
     "make_sampler",
@@ -33,9 +35,13 @@ __all__ = [
 ]
 
 
-def make_sampler(params: SamplingParams) -> Sampler:
-    """The sampler that ``params`` describe; one for each answer, since drawing moves its generator on."""
-    processors = make_processors(params)
+def make_sampler(params: SamplingParams, prompt_len: int = 0) -> Sampler:
+    """The sampler that ``params`` describe; one for each answer, since drawing moves its generator on.
+
+    Args:
+        prompt_len: So many of the ids so far were not generated.
+    """
+    processors = make_processors(params, prompt_len)
     choose = greedy if params.is_greedy else multinomial(params.seed)
 
     def sample(logits: Tensor, previous_ids: Sequence[int]) -> int:
@@ -46,11 +52,13 @@ def make_sampler(params: SamplingParams) -> Sampler:
     return sample
 
 
-def make_processors(params: SamplingParams) -> tuple[LogitsProcessor, ...]:
+def make_processors(params: SamplingParams, prompt_len: int = 0) -> tuple[LogitsProcessor, ...]:
     """The processors that change something, in the order of transformers' ``generate``."""
     chain: list[LogitsProcessor] = []
     if params.repetition_penalty != 1:
         chain.append(repetition_penalty(params.repetition_penalty))
+    if params.presence_penalty or params.frequency_penalty:
+        chain.append(generation_penalties(params.presence_penalty, params.frequency_penalty, prompt_len))
     if params.is_greedy:  # the rest never removes the most likely token
         return tuple(chain)
     chain.append(temperature(params.temperature))
@@ -99,6 +107,20 @@ def repetition_penalty(penalty: float) -> LogitsProcessor:
         index = torch.tensor(seen, dtype=torch.int64, device=logits.device)
         values = logits[index]
         return logits.index_copy(0, index, torch.where(values < 0, values * penalty, values / penalty))
+
+    return process
+
+
+def generation_penalties(presence: float, frequency: float, prompt_len: int) -> LogitsProcessor:
+    """Take ``presence``, and ``frequency`` for each time, from the logits of the ids from ``prompt_len`` on."""
+
+    def process(logits: Tensor, previous_ids: Sequence[int]) -> Tensor:
+        counts = Counter(previous_ids[prompt_len:])
+        if not counts:
+            return logits
+        index = torch.tensor(list(counts), dtype=torch.int64, device=logits.device)
+        penalties = [presence + frequency * count for count in counts.values()]
+        return logits.float().index_add(0, index, torch.tensor(penalties, device=logits.device), alpha=-1)
 
     return process
 
