@@ -63,6 +63,11 @@ class ConfigError(VideoLMError, ValueError):
 class MediaError(VideoLMError, ValueError):
     """A video or picture cannot be read."""
 
+    def __init__(self, message: str, *, limit: str | None = None) -> None:
+        """``limit`` is the field of ``MediaLimits`` that refused it, where one did; the message names it."""
+        super().__init__(message)
+        self.limit = limit
+
 
 class MediaNotFoundError(MediaError, FileNotFoundError):
     """The named file or folder does not exist, or holds nothing to read."""

@@ -49,7 +49,8 @@ class Deadline:
         if time.monotonic() - self.started > self.limit_s:
             raise MediaLimitError(
                 f"Decoding {self.name} took longer than {self.limit_s:g} s. Expected it to end within max_decode_s. "
-                "Pass a shorter or smaller video, or raise max_decode_s."
+                "Pass a shorter or smaller video, or raise max_decode_s.",
+                limit="max_decode_s",
             )
 
 
@@ -103,7 +104,8 @@ def check_pixels(width: int, height: int, name: str, limits: MediaLimits) -> Non
     if width * height > limits.max_pixels:
         raise MediaLimitError(
             f"{name} has {width}x{height} = {width * height} pixels. Expected at most {limits.max_pixels} a picture. "
-            "Scale it down, or raise max_pixels."
+            "Scale it down, or raise max_pixels.",
+            limit="max_pixels",
         )
 
 
@@ -160,5 +162,6 @@ def check_duration(duration_s: float, name: str, limits: MediaLimits) -> None:
     if duration_s > limits.max_duration_s:
         raise MediaLimitError(
             f"{name} is {duration_s:.0f} s long. Expected at most {limits.max_duration_s:.0f} s. "
-            "Cut it into shorter parts, or raise max_duration_s."
+            "Cut it into shorter parts, or raise max_duration_s.",
+            limit="max_duration_s",
         )

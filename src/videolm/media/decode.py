@@ -123,7 +123,8 @@ def _read_index(container: InputContainer, stream: VideoStream, index: PacketInd
         if len(index) > collector.limits.max_packets:
             raise MediaLimitError(
                 f"{collector.name} has more than {collector.limits.max_packets} packets. Expected at most max_packets. "
-                "Cut it into shorter parts, or raise max_packets."
+                "Cut it into shorter parts, or raise max_packets.",
+                limit="max_packets",
             )
     index.num_missing = num_missing_frames(container, stream, index)
 

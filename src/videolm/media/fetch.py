@@ -64,7 +64,8 @@ def fetch(
             raise FetchError(f"{clock.name} redirects to where nothing is read from: {error}") from error
     raise FetchError(
         f"{clock.name} redirects more than {limits.max_redirects} times. Expected at most max_redirects. "
-        "Pass the final address, or raise max_redirects."
+        "Pass the final address, or raise max_redirects.",
+        limit="max_redirects",
     )
 
 
@@ -101,7 +102,8 @@ class _Clock:
         if isinstance(error, TimeoutError):
             return FetchError(
                 f"{self.name} was not downloaded within {self.limit_s:g} s. Expected it to end within timeout_s. "
-                "Download it by other means and pass its path, or raise timeout_s."
+                "Download it by other means and pass its path, or raise timeout_s.",
+                limit="timeout_s",
             )
         reason = printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
         return FetchError(
@@ -197,7 +199,8 @@ def _check_public(name: str, addresses: list[str]) -> None:
         if not is_public_address(address):
             raise FetchError(
                 f"{name} is at {address}, which is no public address. Expected a host on the public internet. "
-                "If you trust it, allow private hosts (allow_private_hosts=True, --allow-private-hosts)."
+                "If you trust it, allow private hosts (allow_private_hosts=True, --allow-private-hosts).",
+                limit="allow_private_hosts",
             )
 
 
@@ -254,7 +257,8 @@ def _read_body(
     if (total or body.tell()) > limits.max_bytes:
         raise MediaLimitError(
             f"{clock.name} holds more than {limits.max_bytes} bytes. Expected at most max_bytes for a download. "
-            "Download it by other means and pass its path, or raise max_bytes."
+            "Download it by other means and pass its path, or raise max_bytes.",
+            limit="max_bytes",
         )
     if total is not None and body.tell() < total:
         raise FetchError(

@@ -53,7 +53,7 @@ def load_media(
     if isinstance(source, list | tuple):
         _refuse_image_kind(kind, "A list", "is a video")
         return sample_pictures(source, "list of frames", sampling=sampling, limits=limits, on_frame=on_frame)
-    opened = source if isinstance(source, OpenedSource) else open_source(source, limits, progress)
+    opened = open_source(source, limits, progress)
     if opened.path is not None and opened.path.is_dir():
         _refuse_image_kind(kind, opened.name, "is a folder of frames")
         return sample_folder(opened.path, opened.name, sampling=sampling, limits=limits, on_frame=on_frame)

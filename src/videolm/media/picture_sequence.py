@@ -67,7 +67,8 @@ def frame_files(folder: Path, name: str, limits: MediaLimits) -> list[Path]:
             if len(files) > limits.max_packets:
                 raise MediaLimitError(
                     f"{name} holds more than {limits.max_packets} pictures. Expected at most max_packets. "
-                    "Divide the folder, or raise max_packets."
+                    "Divide the folder, or raise max_packets.",
+                    limit="max_packets",
                 )
     if not files:
         raise MediaNotFoundError(

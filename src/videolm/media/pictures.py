@@ -88,7 +88,8 @@ def decode_animation(
     if num_frames > limits.max_packets:
         raise MediaLimitError(
             f"{name} has {num_frames} frames. Expected at most max_packets={limits.max_packets}. "
-            "Cut it into shorter parts, or raise max_packets."
+            "Cut it into shorter parts, or raise max_packets.",
+            limit="max_packets",
         )
     deadline = Deadline(name, limits.max_decode_s)
     durations_s = [_duration_s(image, index, name, deadline) for index in range(num_frames)]

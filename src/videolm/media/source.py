@@ -74,8 +74,13 @@ def is_url(text: str) -> bool:
 
 
 def open_source(source: Any, limits: MediaLimits | None = None, progress: Progress | None = None) -> OpenedSource:
-    """Open a path, bytes, a file object, or a URL (http, https, data, file); URLs are downloaded whole."""
+    """Open a path, bytes, a file object, or a URL (http, https, data, file); URLs are downloaded whole.
+
+    What is open already comes back as it is.
+    """
     limits = limits or MediaLimits()
+    if isinstance(source, OpenedSource):
+        return source
     if isinstance(source, str) and not source.strip():
         raise MediaNotFoundError(
             f"The name of a medium is {source!r}. Expected a path or a URL. Write what to look at."
@@ -171,7 +176,8 @@ def _check_bytes(num_bytes: int, name: str, limits: MediaLimits) -> None:
     if num_bytes > limits.max_bytes:
         raise MediaLimitError(
             f"{name} holds more than {limits.max_bytes} bytes. Expected at most max_bytes in memory. "
-            "Save it to a file and pass its path, or raise max_bytes."
+            "Save it to a file and pass its path, or raise max_bytes.",
+            limit="max_bytes",
         )
 
 
