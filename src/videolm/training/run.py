@@ -14,6 +14,7 @@ from typing import Any, Literal
 from videolm.training.checkpoint import load_newest, write_checkpoint
 from videolm.training.config import TrainConfig
 from videolm.training.data import FailedSample
+from videolm.training.memory import give_back_free_memory
 from videolm.training.metrics import BadSamples, JsonLines, ProgressBar, report
 from videolm.training.packing import StepPacker
 from videolm.training.trainer import StepResult, Trainer
@@ -112,6 +113,7 @@ class TrainingRun:
             "tokens": progress.tokens,
             "time_s": round(progress.time_s, 2),
         }
+        give_back_free_memory()
         progress.window_loss, progress.window_learned, self._window = 0.0, 0, _Window()
         if metrics is not None:
             metrics.add(line)
