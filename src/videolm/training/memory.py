@@ -23,6 +23,6 @@ def give_back_free_memory() -> None:
 @lru_cache(maxsize=1)
 def _trim() -> Callable[[int], int] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+        return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # TypeError: Windows takes no None
         return None
