@@ -224,6 +224,17 @@ def test_a_fault_in_a_processor_ends_its_request_alone(engine: Engine) -> None:
     assert isinstance(outputs[0].error.__cause__, KeyError)
 
 
+def test_a_panic_in_a_processor_ends_its_request_alone(engine: Engine) -> None:
+    class Panic(BaseException):
+        """What libraries of another language raise."""
+
+    def broken(logits: Tensor, ids: Sequence[int]) -> Tensor:
+        raise Panic
+
+    outputs = engine.generate([request("bad", [1, 2], logits_processors=(broken,)), request("good", [1, 2])])
+    assert [output.finish_reason for output in outputs] == ["error", "length"]
+
+
 # --- what is refused ---
 
 
@@ -339,6 +350,41 @@ def test_a_bad_medium_ends_its_request_alone(engine: Engine, model: VideoLM) -> 
     assert str(outputs[0].error).startswith("Request bad: Medium 0 ")
     assert outputs[1].finish_reason == "length"
     assert engine.num_used_blocks == 0
+
+
+@pytest.mark.parametrize("place", ["copy", "run"])
+def test_an_interrupted_step_is_computed_again(
+    engine: Engine, model: VideoLM, processor: Processor, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    requests = [request("a", [1, 2, 3, 4, 5, 6, 7]), request("b", [1, 2, 3, 4, 5, 6, 8])]  # The second one copies.
+    expected = [output.output_ids for output in Engine(model, processor, CONFIG).generate(requests)]
+    engine.add(requests[0])
+    engine.step()
+    engine.add(requests[1])
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._runner, place, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+    done = finish(engine)
+    assert [done[each.id].output_ids for each in requests] == expected
+    assert engine.num_used_blocks == 0
+    assert [output.output_ids for output in engine.generate(requests)] == expected
+
+
+def test_a_fault_that_no_step_dealt_with_ends_all(engine: Engine) -> None:
+    requests = [request("a", [1, 2, 3, 4, 5, 6, 7]), request("b", [1, 2, 3, 4, 5, 6, 8])]
+    expected = [output.output_ids for output in engine.generate(requests)]
+    for each in requests:
+        engine.add(each)
+    engine._scheduler.schedule()  # Whose copies nobody makes.
+    outputs = engine.fail(KeyError("x"))
+    assert [(output.id, output.finish_reason) for output in outputs] == [("a", "error"), ("b", "error")]
+    assert not engine.has_requests
+    assert [output.output_ids for output in engine.generate(requests)] == expected
 
 
 @pytest.mark.parametrize("most", [1, 5])

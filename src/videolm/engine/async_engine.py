@@ -5,23 +5,41 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 
-from videolm.engine.engine import Engine
+from videolm.engine.engine import Engine, pixel_bytes
 from videolm.engine.faults import told
+from videolm.engine.mailbox import Mailbox, News, deliver
+from videolm.engine.preparation import PreparationPool
 from videolm.engine.request import Request, RequestOutput
+from videolm.engine.statistics import EngineStats
 from videolm.errors import EngineError, VideoLMError
-
-News = RequestOutput | VideoLMError
-Deliver = Callable[[News], None]
+from videolm.generation.params import check_number
 
 __all__ = ["AsyncEngine"]
 
+_POLL_S = 0.01
+# What is being read when an engine closes cannot be interrupted; its thread ends with it.
+_PATIENCE_S = 1.0
+
+
+class _Stream:
+    """One request that is being answered, and who listens."""
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.mailbox = Mailbox()
+        self.ticket: int | None = None
+        """What the pool that reads its media knows it by."""
+        self.is_read_here = False
+        self.is_left = False
+
 
 class AsyncEngine:
-    """Streams answers; a stream that is closed or cancelled gives its request up.
+    """Streams answers; a stream that is closed or cancelled gives its request up, whatever has become of it.
 
     Media are read in a few threads, the model runs in one thread that alone touches the engine.
     """
@@ -30,10 +48,19 @@ class AsyncEngine:
         """``engine`` is not to be used by anyone else from now on."""
         self._engine = engine
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._streams: dict[str, Deliver] = {}
-        self._thread = threading.Thread(target=self._run, name="videolm-engine", daemon=True)
+        self._lock = threading.Lock()
         self._is_closed = False
-        self._preparers = ThreadPoolExecutor(engine.config.num_preparers, thread_name_prefix="videolm-preparation")
+        self._unfinished: set[_Stream] = set()
+        self._streams: dict[str, _Stream] = {}
+        """Those that the engine knows of, by id."""
+        self._pool = PreparationPool(
+            self._prepare,
+            num_workers=engine.config.num_preparers,
+            max_ahead=engine.config.max_prepared,
+            size_of=lambda pair: pixel_bytes(pair[1]),
+            on_ready=lambda: self._commands.put(self._take_prepared),
+        )
+        self._thread = threading.Thread(target=self._run, name="videolm-engine", daemon=True)
         self._thread.start()
 
     async def __aenter__(self) -> AsyncEngine:
@@ -44,91 +71,154 @@ class AsyncEngine:
     ) -> None:
         await self.close()
 
+    @property
+    def num_unfinished(self) -> int:
+        """Requests that were asked and are neither answered nor given up, whether prepared, waiting or running."""
+        return len(self._unfinished)
+
+    def stats(self) -> EngineStats:
+        """A snapshot, from any thread."""
+        return replace(self._engine.stats(), num_preparing=self._pool.num_pending)
+
     async def stream(self, request: Request) -> AsyncIterator[RequestOutput]:
-        """News of one request as they come, the last of them finished.
+        """News of one request as they come, the last of them finished; joined where they are read late.
 
         Raises:
             VideoLMError: The request was refused, or a fault ended it.
         """
-        self._check_open()
-        loop, news = asyncio.get_running_loop(), asyncio.Queue[News]()
-        prepared = await loop.run_in_executor(self._preparers, self._engine.prepare, request)
-        is_over = False
-        self._submit(lambda: self._add(prepared, lambda item: _deliver(loop, news, item)))
+        stream = self._begin(request)
         try:
+            is_over = False
             while not is_over:
-                item = await news.get()
+                item = await stream.mailbox.get()
                 error = item.error if isinstance(item, RequestOutput) else item
-                is_over = error is not None or (isinstance(item, RequestOutput) and item.is_finished)
                 if error is not None:
                     raise error
                 assert isinstance(item, RequestOutput)
+                is_over = item.is_finished
                 yield item
         finally:
-            if not is_over and not self._is_closed:
-                self._submit(lambda: self._abort(prepared.id))
+            self._leave(stream)
 
     async def answer(self, request: Request) -> RequestOutput:
         """The finished answer."""
-        return [output async for output in self.stream(request)][-1]
+        async for output in self.stream(request):
+            last = output
+        return last
 
-    async def close(self) -> None:
-        """Give up what is unanswered and end the thread."""
-        if not self._is_closed:
+    async def close(self, *, drain_s: float = 0.0) -> None:
+        """Take no further request, give up what is unanswered, and end all threads.
+
+        Args:
+            drain_s: Seconds that requests have left to be answered.
+        """
+        check_number("drain_s", drain_s, 0.0, hint="Use 0 to give up at once.")
+        with self._lock:
             self._is_closed = True
-            self._preparers.shutdown(wait=False)
+        deadline = time.monotonic() + drain_s
+        try:
+            while self._unfinished and time.monotonic() < deadline:
+                await asyncio.sleep(_POLL_S)
+        finally:
             self._commands.put(None)
+            self._pool.close(timeout_s=0.0)
         await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._pool.close, timeout_s=_PATIENCE_S)
 
-    def _submit(self, command: Callable[[], None]) -> None:
-        self._check_open()
-        self._commands.put(command)
+    def _begin(self, request: Request) -> _Stream:
+        stream = _Stream(request.id)
+        with self._lock:
+            if self._is_closed:
+                raise EngineError("The engine is closed: requests are expected before that. Make a new AsyncEngine.")
+            self._unfinished.add(stream)
+            # Nothing that is ready waits behind media that are slow to read.
+            if request.inputs is not None and (request.media_keys is not None or not request.inputs.media):
+                self._commands.put(lambda: self._add(stream, request))
+            else:
+                stream.is_read_here = True
+                stream.ticket = self._pool.submit((stream, request))
+        return stream
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise EngineError("The engine is closed: requests are expected before that. Make a new AsyncEngine.")
+    def _leave(self, stream: _Stream) -> None:
+        stream.is_left = True
+        if stream not in self._unfinished:
+            return
+        self._unfinished.discard(stream)
+        if stream.ticket is None or not self._pool.cancel(stream.ticket):
+            self._commands.put(lambda: self._abort(stream))
+
+    def _prepare(self, item: tuple[_Stream, Request]) -> tuple[_Stream, Request]:
+        stream, request = item
+        return stream, self._engine.prepare(request)
 
     # --- in the engine's thread ---
 
     def _run(self) -> None:
-        while True:
-            while not self._commands.empty() or not self._engine.has_requests:
-                command = self._commands.get()
-                if command is None:
-                    self._end_all(EngineError("The engine was closed before it had answered: ask a new one."))
-                    return
-                command()
-            try:
-                outputs = self._engine.step()
-            except Exception as error:  # A fault in the engine itself.
-                self._end_all(error)
-                continue
-            for output in outputs:
-                self._tell(output.id, output, is_last=output.is_finished)
+        try:
+            while self._carry_out_commands():
+                try:
+                    outputs = self._engine.step()
+                except BaseException as error:  # A fault in the engine itself; a library's panic is no Exception.
+                    outputs = self._engine.fail(error)
+                self._tell(outputs)
+        finally:
+            self._end_all()
 
-    def _add(self, request: Request, deliver: Deliver) -> None:
+    def _carry_out_commands(self) -> bool:
+        """Do what there is to do beside computing, or wait for it where there is nothing to compute; False: no more."""
+        while not self._commands.empty() or not self._engine.has_requests:
+            command = self._commands.get()
+            if command is None:
+                return False
+            command()
+        return True
+
+    def _take_prepared(self) -> None:
+        # What is read takes memory until it is answered.
+        if sum(stream.is_read_here for stream in self._streams.values()) < self._engine.config.max_running:
+            for prepared in self._pool.take():
+                stream, _ = prepared.item
+                if prepared.error is not None:
+                    self._refuse(stream, prepared.error)
+                else:
+                    self._add(stream, prepared.result()[1])
+
+    def _add(self, stream: _Stream, request: Request) -> None:
+        if stream.is_left:
+            return
         try:
             self._engine.add(request)
         except Exception as error:
-            deliver(error if isinstance(error, VideoLMError) else told(error, request.id))
+            self._refuse(stream, error)
         else:
-            self._streams[request.id] = deliver
+            self._streams[stream.id] = stream
 
-    def _abort(self, request_id: str) -> None:
-        self._engine.abort(request_id)
-        self._streams.pop(request_id, None)
+    def _refuse(self, stream: _Stream, error: Exception) -> None:
+        known = error if isinstance(error, VideoLMError) else told(error, stream.id, during="its preparation")
+        self._end([(stream, known)])
 
-    def _tell(self, request_id: str, news: News, *, is_last: bool) -> None:
-        deliver = self._streams.pop(request_id) if is_last else self._streams[request_id]
-        deliver(news)
+    def _abort(self, stream: _Stream) -> None:
+        if self._streams.get(stream.id) is stream:  # Not another one of the same name.
+            del self._streams[stream.id]
+            self._engine.abort(stream.id)
+            self._take_prepared()
 
-    def _end_all(self, error: Exception) -> None:
-        for request_id in list(self._streams):
+    def _tell(self, outputs: Sequence[RequestOutput]) -> None:
+        deliver((self._streams[output.id].mailbox, output) for output in outputs if not output.is_finished)
+        finished = [output for output in outputs if output.is_finished]
+        if finished:
+            self._end([(self._streams.pop(output.id), output) for output in finished])
+            self._take_prepared()
+
+    def _end(self, last: Sequence[tuple[_Stream, News]]) -> None:
+        for stream, _ in last:
+            self._unfinished.discard(stream)
+        deliver((stream.mailbox, item) for stream, item in last)
+
+    def _end_all(self) -> None:
+        with self._lock:
+            self._is_closed = True
+        error = EngineError("The engine was closed before it had answered: ask a new one.")
+        self._end([(stream, told(error, stream.id)) for stream in list(self._unfinished)])
+        for request_id in self._streams:
             self._engine.abort(request_id)
-            self._tell(request_id, told(error, request_id), is_last=True)
-
-
-def _deliver(loop: asyncio.AbstractEventLoop, news: asyncio.Queue[News], item: News) -> None:
-    # A loop that has ended has no one left to listen.
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(news.put_nowait, item)

@@ -20,15 +20,16 @@ from videolm.engine.keys import content_of, root_key
 from videolm.engine.memory import is_out_of_memory
 from videolm.engine.preparation import PreparationPool, Prepared
 from videolm.engine.preparing import prepare
-from videolm.engine.request import Request, RequestOutput
+from videolm.engine.request import EndReason, Request, RequestOutput
 from videolm.engine.runner import ModelRunner
 from videolm.engine.scheduler import Scheduler
+from videolm.engine.statistics import EngineStats, Tally
 from videolm.engine.work import Job, Work
 from videolm.errors import ArgumentError, EngineError, VideoLMError
 from videolm.models.video_lm import VideoLM
 from videolm.processing.processor import Processor
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "pixel_bytes"]
 
 
 class Engine:
@@ -57,6 +58,8 @@ class Engine:
         )
         self._answering: dict[str, Answering] = {}
         self._lookups: dict[str, PromptLookup] = {}
+        self._tally = Tally()
+        self._publish()
 
     @property
     def has_requests(self) -> bool:
@@ -72,6 +75,10 @@ class Engine:
     def num_used_blocks(self) -> int:
         """Blocks of the cache that unfinished requests hold."""
         return self._scheduler.pool.num_used
+
+    def stats(self) -> EngineStats:
+        """What there is and was, as of the last call that changed something. From any thread."""
+        return self._stats
 
     def prepare(self, request: Request) -> Request:
         """Read media, make the prompt, and refuse what can never be answered; ``add`` does so too. From any thread."""
@@ -99,14 +106,22 @@ class Engine:
         if self.config.draft_len:
             self._lookups[request.id] = PromptLookup(self.config.draft_ngram, self.config.draft_len)
         self._scheduler.add(job)
+        self._publish()
 
     def abort(self, request_id: str) -> RequestOutput | None:
         """Give a request up and free its blocks; None where there is no such request (any more)."""
         answering = self._answering.get(request_id)
         if answering is None:
             return None
-        self._remove(answering)
+        self._remove(answering, "abort")
+        self._publish()
         return answering.end("abort")
+
+    def fail(self, error: BaseException) -> list[RequestOutput]:
+        """End all requests, after a fault that no step has dealt with."""
+        outputs = [self._fail(answering, error) for answering in list(self._answering.values())]
+        self._publish()
+        return outputs
 
     def generate(self, requests: Iterable[Request]) -> list[RequestOutput]:
         """Answer all, in their order; a request that cannot be answered has an output with its error.
@@ -123,7 +138,7 @@ class Engine:
             )
         config, done = self.config, dict[str, RequestOutput]()
         with PreparationPool(
-            self.prepare, num_workers=config.num_preparers, max_ahead=config.max_prepared, size_of=_pixel_bytes
+            self.prepare, num_workers=config.num_preparers, max_ahead=config.max_prepared, size_of=pixel_bytes
         ) as pool:
             for request in requests:
                 if request.messages is not None:
@@ -145,7 +160,9 @@ class Engine:
         try:
             self.add(prepared.result())
         except Exception as error:
-            return refused(request, error if isinstance(error, VideoLMError) else told(error, request.id))
+            return refused(
+                request, error if isinstance(error, VideoLMError) else told(error, request.id, during="its preparation")
+            )
         return None
 
     def step(self) -> list[RequestOutput]:
@@ -160,13 +177,18 @@ class Engine:
             self._runner.copy(step.copies)
             self._fetch_features(works, failed)
             drawn = self._draw(works, self._runner.run(self._batch(works))) if works else []
-        except Exception as error:  # Whatever it is, the engine must go on.
+        except BaseException as error:  # Whatever it is, the engine must go on; a library's panic is no Exception.
             left = replace(step, works=tuple(work for work in works if work.job.id in self._answering))
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                self._scheduler.restart(left)
+                raise
             if is_out_of_memory(error) and self._scheduler.shrink(left):
                 return failed
-            return failed + [self._fail(work, error) for work in left.works]
+            return failed + [self._fail(self._answering[work.job.id], error) for work in left.works]
         finally:
             self._scheduler.close(step)
+            self._tally.num_steps += bool(step.works)
+            self._publish()
         return failed + drawn
 
     def _fetch_features(self, works: list[Work], failed: list[RequestOutput]) -> None:
@@ -182,7 +204,7 @@ class Engine:
                     self._fetch([work])
                 except Exception as error:
                     works.remove(work)
-                    failed.append(self._fail(work, error))
+                    failed.append(self._fail(self._answering[work.job.id], error))
 
     def _fetch(self, works: Sequence[Work]) -> None:
         wanted = [
@@ -231,31 +253,44 @@ class Engine:
             first += len(rows)
             try:
                 drawn = answering.draw(rows, work.draft)
-            except Exception as error:  # Such as logits that are not numbers, or a fault in a caller's processor.
-                outputs.append(self._fail(work, error))
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # Such as logits that are not numbers, or a fault in a caller's processor.
+                outputs.append(self._fail(answering, error))
                 continue
             self._scheduler.advance(work, drawn)
             answering.features.clear()
             if answering.finish_reason is not None:
-                self._remove(answering)
+                self._remove(answering, answering.finish_reason)
             outputs.append(answering.output())
+            self._tally.drew(len(drawn), outputs[-1].usage)
         return outputs
 
     def _guess(self, job: Job) -> Sequence[int]:
         vocab_size = self.model.model.config.decoder.vocab_size
         return self._lookups[job.id].guess(job.content, vocab_size)
 
-    def _fail(self, work: Work, error: Exception) -> RequestOutput:
-        answering = self._answering[work.job.id]
-        self._remove(answering, failed=True)
+    def _fail(self, answering: Answering, error: BaseException) -> RequestOutput:
+        self._remove(answering, "error")
         return answering.end("error", told(error, answering.id))
 
-    def _remove(self, answering: Answering, *, failed: bool = False) -> None:
-        self._scheduler.remove(answering.job, failed=failed)
+    def _remove(self, answering: Answering, reason: EndReason) -> None:
+        self._scheduler.remove(answering.job, failed=reason == "error")
         del self._answering[answering.id]
         self._lookups.pop(answering.id, None)
+        self._tally.ended(reason)
+
+    def _publish(self) -> None:
+        scheduler = self._scheduler
+        self._stats = self._tally.snapshot(
+            num_waiting=len(scheduler.waiting),
+            num_running=len(scheduler.running),
+            num_used_blocks=scheduler.pool.num_used,
+            num_blocks=scheduler.pool.num_blocks,
+            num_preemptions=scheduler.num_preemptions,
+        )
 
 
-def _pixel_bytes(request: Request) -> int:
+def pixel_bytes(request: Request) -> int:
     """Memory of a prepared request's media."""
     return sum(medium.pixel_values.nbytes for medium in request.inputs.media) if request.inputs is not None else 0

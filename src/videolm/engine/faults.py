@@ -10,8 +10,12 @@ from videolm.errors import EngineError, VideoLMError
 __all__ = ["refused", "told"]
 
 
-def told(error: Exception, request_id: str) -> VideoLMError:
-    """An error for people that names the request; what it came from is its cause."""
+def told(error: BaseException, request_id: str, *, during: str = "a step") -> VideoLMError:
+    """An error for people that names the request; what it came from is its cause.
+
+    Args:
+        during: What failed, for an error that nobody foresaw.
+    """
     if isinstance(error, VideoLMError):
         named: VideoLMError = type(error)(f"Request {request_id}: {error}")
     elif is_out_of_memory(error):
@@ -20,10 +24,11 @@ def told(error: Exception, request_id: str) -> VideoLMError:
             "to be free. Take fewer frames, give the cache less (cache_bytes), or free some memory."
         )
     else:
+        what = f"was part of {during} that failed" if during == "a step" else f"was refused, since {during} failed"
         first_line = (str(error).splitlines() or [""])[0]
         named = EngineError(
-            f"Request {request_id} was part of a step that failed ({type(error).__name__}: {first_line}): an answer "
-            "was expected. Ask again; if it fails again, report it with this message."
+            f"Request {request_id} {what} ({type(error).__name__}: {first_line}): an answer was expected. Ask again; "
+            "if it fails again, report it with this message."
         )
     named.__cause__ = error
     return named

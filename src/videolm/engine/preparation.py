@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class PreparationPool(Generic[Item, Value]):
         max_ahead: int = 8,
         max_bytes: int = 1 << 30,
         size_of: Callable[[Value], int] = lambda value: 0,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a pool; threads start with the first item.
 
@@ -60,13 +62,14 @@ class PreparationPool(Generic[Item, Value]):
             max_ahead: Most items that are being prepared or wait to be taken.
             max_bytes: No further item is begun while those that wait to be taken have so many bytes.
             size_of: The bytes of a prepared item.
+            on_ready: Called after an item has become ready, in the thread that prepared it.
         """
         check_whole("num_workers", num_workers, 1)
         check_whole("max_ahead", max_ahead, 1)
         check_whole("max_bytes", max_bytes, 1)
         self._prepare = prepare
         self._num_workers, self._max_ahead, self._max_bytes = num_workers, max_ahead, max_bytes
-        self._size_of = size_of
+        self._size_of, self._on_ready = size_of, on_ready
         self._changed = threading.Condition()
         self._tickets = itertools.count()
         self._waiting: dict[int, Item] = {}
@@ -83,7 +86,7 @@ class PreparationPool(Generic[Item, Value]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close(waits=kind is None)
+        self.close(timeout_s=None if kind is None else 0.0)
 
     def submit(self, item: Item) -> int:
         """Queue an item; gives the ticket that it is known by. Never waits."""
@@ -140,19 +143,20 @@ class PreparationPool(Generic[Item, Value]):
                 return
             yield self._take_one(expected.popleft())
 
-    def close(self, *, waits: bool = True) -> None:
+    def close(self, *, timeout_s: float | None = None) -> None:
         """Give up all that is not taken.
 
         Args:
-            waits: For what is being prepared now, which cannot be interrupted.
+            timeout_s: How long to wait for what is being prepared now, which cannot be interrupted; None: to its end.
         """
         with self._changed:
             self._is_closed = True
-            self._waiting.clear()
-            self._ready.clear()
+            for items in (self._waiting, self._ready, self._bytes):
+                items.clear()
             self._changed.notify_all()
-        for thread in self._threads if waits else ():
-            thread.join()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(None if deadline is None else max(deadline - time.monotonic(), 0.0))
 
     def _take_one(self, ticket: int) -> Prepared[Item, Value]:
         with self._changed:
@@ -184,6 +188,7 @@ class PreparationPool(Generic[Item, Value]):
                 else:
                     self._ready[ticket], self._bytes[ticket] = done, num_bytes
                 self._changed.notify_all()
+            self._on_ready()
 
     def _prepared(self, ticket: int, item: Item) -> tuple[Prepared[Item, Value], int]:
         try:
@@ -191,6 +196,10 @@ class PreparationPool(Generic[Item, Value]):
             return Prepared(ticket=ticket, item=item, value=value), self._size_of(value)
         except Exception as error:  # Whatever it is, it is told to whoever takes the item.
             return Prepared(ticket=ticket, item=item, error=error), 0
+        except BaseException as panic:  # A panic in a library that is not written in Python.
+            fault = EngineError(f"The preparation failed ({type(panic).__name__}): an item was expected. Try another.")
+            fault.__cause__ = panic
+            return Prepared(ticket=ticket, item=item, error=fault), 0
 
     def _may_begin(self) -> bool:
         num_ahead = len(self._running) + len(self._ready)

@@ -42,6 +42,7 @@ class Scheduler:
         self._reuses_prefixes = reuses_prefixes
         self._draft = draft
         self._num_arrived = 0
+        self.num_preemptions = 0
 
     @property
     def capacity(self) -> int:
@@ -121,6 +122,11 @@ class Scheduler:
             if index >= (len(step.works) + 1) // 2 or targets & set(work.job.blocks):
                 self._preempt(work.job)
         return True
+
+    def restart(self, step: Step) -> None:
+        """After a step that was broken off, nobody knows where: compute its jobs again."""
+        for work in step.works:
+            self._preempt(work.job)
 
     def _continue_running(self, works: list[Work], budget: int) -> int:
         num_decoding = sum(job.num_left == 1 for job in self.running)
@@ -234,6 +240,7 @@ class Scheduler:
     def _preempt(self, job: Job) -> None:
         self.running.remove(job)
         self._release(job)
+        self.num_preemptions += 1
         job.num_computed = 0
         insort(self.waiting, job, key=lambda each: each.arrival)
 
