@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -104,8 +104,21 @@ class Reader:
         Args:
             known: Media that were read and encoded before, which need no decoding.
         """
+        return list(self.read_each(sources, options, watch, on_download=on_download, known=known))
+
+    def read_each(
+        self,
+        sources: list[Source],
+        options: MediaOptions,
+        watch: Stopwatch,
+        *,
+        on_download: OnDownload | None = None,
+        known: KnownMedia | None = None,
+    ) -> Iterator[Medium]:
+        """The same one by one, so that a caller knows which of them cannot be read."""
         plan = self._plan(options, len(sources), on_download)
-        return [self._read_one(source, kind, plan, watch, known) for source, kind in sources]
+        for source, kind in sources:
+            yield self._read_one(source, kind, plan, watch, known)
 
     def _plan(self, options: MediaOptions, num_media: int, on_download: OnDownload | None) -> _Plan:
         limits = options.media_limits()

@@ -161,6 +161,16 @@ class Session:
         """Called while a medium is downloaded, with its bytes so far and in all; None where that is unknown."""
 
     @property
+    def loaded(self) -> LoadedModel:
+        """The model with what is needed to talk to it."""
+        return self._loaded
+
+    @property
+    def cache(self) -> VisionCache | None:
+        """Where encoded media are kept; None where they are not."""
+        return self._cache
+
+    @property
     def name(self) -> str:
         """What the model is called in answers."""
         return self._loaded.name

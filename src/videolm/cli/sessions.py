@@ -32,11 +32,11 @@ def check_options(options: Mapping[str, Any]) -> None:
     Options.parse(options)
 
 
-def open_session(args: Namespace) -> Session:
-    """Load the model that the flags name."""
+def open_session(args: Namespace, *, cache: VisionCacheConfig | None = None) -> Session:
+    """Load the model that the flags name; ``cache``: where encoded media are kept unless the flags say it."""
     from videolm.session import load
 
-    cache = _cache(args)
+    cache = _cache(args) or cache
     with progress_bar("Loading the model", unit=" tensors") as update:
         return load(
             args.model,

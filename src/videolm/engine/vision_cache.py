@@ -23,6 +23,9 @@ from videolm.generation.params import check_whole
 from videolm.models.fingerprint import VisionFingerprint
 from videolm.models.video_lm import VideoLM
 
+_MOST_EXPECTED = 1024
+"""Media that were announced and are not encoded yet; those that never will be must not add up."""
+
 __all__ = ["VisionCache", "VisionCacheConfig"]
 
 
@@ -51,12 +54,26 @@ class VisionCache:
         self._max_bytes = config.max_bytes
         self._folder = None if config.folder is None else _opened(config.folder, config.max_folder_bytes)
         self._kept: OrderedDict[str, StoredMedium] = OrderedDict()
+        self._expected: OrderedDict[str, Frames] = OrderedDict()
         self._warnings: list[str] = []
         self._lock = threading.Lock()
 
     def key(self, content: str) -> str:
         """The key of a medium of this content with this model's weights."""
         return hashlib.sha256(f"{content} {self._fingerprint()}".encode()).hexdigest()
+
+    def expect(self, frames: Frames, visual: VisualInput) -> None:
+        """What to tell of a medium that is found again, where ``features_for`` encodes it, which is not told that."""
+        if not visual.content or visual.features is not None:
+            return
+        key, told = self.key(visual.content), replace(frames, pixels=())
+        with self._lock:
+            if key in self._kept:
+                self._kept[key] = replace(self._kept[key], frames=told)
+                return
+            self._expected[key] = told
+            while len(self._expected) > _MOST_EXPECTED:
+                self._expected.popitem(last=False)
 
     def find(self, content: str) -> tuple[Frames, VisualInput] | None:
         """A medium that was encoded before, without pixels; None where it was not."""
@@ -89,7 +106,10 @@ class VisionCache:
         encoded = self._model.encode_media(list(missing.values()))
         for (key, medium), features in zip(missing.items(), encoded, strict=True):
             known[key] = features
-            self._keep(self.key(key), StoredMedium.of(None, medium, features), is_new=True)
+            stored_key = self.key(key)
+            with self._lock:
+                frames = self._expected.pop(stored_key, None)
+            self._keep(stored_key, StoredMedium.of(frames, medium, features), is_new=True)
         return [known[key] for key in keys]
 
     @property

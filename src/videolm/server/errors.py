@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Mapping
 
 import msgspec
 from starlette.responses import Response
 
-from videolm.errors import (
-    CapacityError,
-    EngineError,
-    GenerationError,
-    VideoLMError,
-)
+from videolm.errors import CapacityError, EngineError, GenerationError, VideoLMError
 
-__all__ = ["ApiError", "ErrorBody", "ErrorObject", "as_api_error", "error_body", "error_response"]
+_LOG = logging.getLogger(__name__)
+
+__all__ = ["ApiError", "ErrorBody", "ErrorObject", "as_api_error", "error_body", "error_response", "timed_out"]
 
 
 class ErrorObject(msgspec.Struct, kw_only=True):
@@ -67,8 +66,22 @@ def as_api_error(error: Exception, *, param: str | None = None) -> ApiError:
         return ApiError(500, _line(error), type="server_error")
     if isinstance(error, VideoLMError):
         return ApiError(400, _line(error), param=param)
+    # Where it happened, and not what its message says, which may hold words of a request.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _LOG.error("A request failed with %s:\n%s", type(error).__name__, place)
     message = f"The server failed ({type(error).__name__}): an answer was expected. Ask again, or tell who runs it."
     return ApiError(500, message, type="server_error")
+
+
+def timed_out(timeout_s: float) -> ApiError:
+    """Why an answer was given up."""
+    return ApiError(
+        504,
+        f"The answer was not finished after {timeout_s:g} s: expected all of it by then (--request-timeout). "
+        "Ask for fewer tokens or frames, or ask again when there is less to do.",
+        type="server_error",
+        code="request_timeout",
+    )
 
 
 def error_body(error: ApiError) -> bytes:

@@ -22,8 +22,10 @@ class ServerSettings:
     """Listen at this port; 0 for any that is free."""
     api_key: str | None = None
     """Answer only those who send this key; None for everybody."""
+    max_running: int = 64
+    """Most answers that are generated at once; further ones wait."""
     max_queue: int = 64
-    """Most requests that are unanswered at once; further ones are refused with 429."""
+    """Most answers that wait beyond those; further ones are refused with 429."""
     request_timeout_s: float = 300.0
     """Most seconds for one request, from its body to its last token."""
     shutdown_timeout_s: float = 15.0
@@ -61,7 +63,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         check_whole("port", self.port, 0, 65535, hint="Use 8000, or 0 for any that is free.")
-        for name in ("max_queue", "max_body_bytes", "max_header_bytes", "max_media", "decode_workers"):
+        check_whole("max_queue", self.max_queue, 0)
+        for name in ("max_running", "max_body_bytes", "max_header_bytes", "max_media", "decode_workers"):
             check_whole(name, getattr(self, name), 1)
         check_whole("files_max_bytes", self.files_max_bytes, 1)
         for name in ("request_timeout_s", "decode_timeout_s", "files_max_age_s", "body_timeout_s", "keepalive_s"):

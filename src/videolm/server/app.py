@@ -1,0 +1,63 @@
+"""A backend in, the whole ASGI application out: every route behind the same guards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Route
+
+from videolm.server.auth import KeyCheck
+from videolm.server.backend import Backend
+from videolm.server.chat import ChatEndpoint
+from videolm.server.guards import ErrorAnswers, HeaderLimit
+from videolm.server.health import health_routes
+from videolm.server.metrics import HttpMetrics
+
+__all__ = ["build_app"]
+
+
+def build_app(backend: Backend) -> Starlette:
+    """The application, which closes the backend when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await backend.close()
+
+    app = Starlette(routes=_routes(backend), middleware=_middleware(backend), lifespan=lifespan)
+    # A path with a slash too many is another path: clients lose their body on a redirect.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _routes(backend: Backend) -> list[BaseRoute]:
+    return [
+        Route("/v1/chat/completions", ChatEndpoint(backend), methods=["POST"]),
+        *health_routes(backend),
+        backend.metrics.route(),
+    ]
+
+
+def _middleware(backend: Backend) -> list[Middleware]:
+    """From the outside in."""
+    settings = backend.settings
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["Retry-After"],
+    )
+    return [
+        Middleware(HttpMetrics, metrics=backend.metrics),
+        *([cors] if settings.cors_origins else []),
+        Middleware(ErrorAnswers),
+        Middleware(HeaderLimit, max_bytes=settings.max_header_bytes),
+        Middleware(KeyCheck, key=settings.api_key),
+    ]
