@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
 from videolm.server.auth import KeyCheck
@@ -30,10 +33,20 @@ def build_app(backend: Backend) -> Starlette:
         finally:
             await backend.close()
 
-    app = Starlette(routes=_routes(backend), middleware=_middleware(backend), lifespan=lifespan)
+    app = Starlette(
+        routes=_routes(backend),
+        middleware=_middleware(backend),
+        exception_handlers={HTTPException: _pass_on},
+        lifespan=lifespan,
+    )
     # A path with a slash too many is another path: clients lose their body on a redirect.
     app.router.redirect_slashes = False
     return app
+
+
+async def _pass_on(request: Request, error: Exception) -> NoReturn:
+    """Starlette's own answer would be plain text; ``ErrorAnswers`` has the one shape of errors."""
+    raise error
 
 
 def _routes(backend: Backend) -> list[BaseRoute]:
