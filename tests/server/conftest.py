@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import httpx2
 import openai
 import pytest
 
-from videolm.engine.vision_cache import VisionCacheConfig
+from videolm.engine.vision_cache import VisionCache, VisionCacheConfig
+from videolm.media.worker_pool import DecodePool
+from videolm.processing.pixels import fit_frame
 from videolm.server.app import build_app
 from videolm.server.backend import Backend
 from videolm.server.serving import Server, listen, url_of
@@ -63,13 +66,22 @@ def session() -> Session:
     return load(cache=VisionCacheConfig())
 
 
+@pytest.fixture(scope="session")
+def decoders(session: Session) -> Iterator[DecodePool]:
+    """Processes that decode, shared by all servers: starting them takes seconds."""
+    prepare_frame = partial(fit_frame, settings=session.processor.video_pixels)
+    with DecodePool(prepare_frame, num_workers=2, timeout_s=60) as decoders:
+        yield decoders
+
+
 @contextmanager
-def serving(session: Session, **options: Any) -> Iterator[RunningServer]:
+def serving(session: Session, decoders: DecodePool, **options: Any) -> Iterator[RunningServer]:
     """A server with these settings; what it has not answered by the end it gives up."""
     settings = ServerSettings(**{"port": 0, "shutdown_timeout_s": 0.0, **options})
-    cache = load_cache(session)
+    # A cache of its own, so that no test finds what another one encoded.
+    cache = VisionCache(session.model, VisionCacheConfig())
     with listen(settings) as listener:
-        backend = Backend.open(session.loaded, cache, settings, resolver=_Resolver())
+        backend = Backend.open(session.loaded, settings, cache=cache, decoders=decoders, resolver=_Resolver())
         ready = threading.Event()
         server = Server(build_app(backend), settings, backend.admission, on_ready=ready.set)
         loops: list[asyncio.AbstractEventLoop] = []
@@ -91,13 +103,6 @@ def serving(session: Session, **options: Any) -> Iterator[RunningServer]:
             assert not thread.is_alive()
 
 
-def load_cache(session: Session) -> Any:
-    """A cache of its own for each server, so that no test finds what another one encoded."""
-    from videolm.engine.vision_cache import VisionCache
-
-    return VisionCache(session.model, VisionCacheConfig())
-
-
 class _Resolver:
     def resolve(self, part: dict[str, Any], *, param: str) -> Any:
         kind = part["type"].removesuffix("_url")
@@ -106,16 +111,16 @@ class _Resolver:
 
 
 @pytest.fixture
-def serve(session: Session) -> Iterator[Serve]:
+def serve(session: Session, decoders: DecodePool) -> Iterator[Serve]:
     """Start a server with settings of the test's own."""
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(serving(session, **options))
+        yield lambda **options: stack.enter_context(serving(session, decoders, **options))
 
 
 @pytest.fixture(scope="module")
-def server(session: Session) -> Iterator[RunningServer]:
+def server(session: Session, decoders: DecodePool) -> Iterator[RunningServer]:
     """A server with the default settings, shared by the tests of one file."""
-    with serving(session) as running:
+    with serving(session, decoders) as running:
         yield running
 
 

@@ -49,7 +49,7 @@ def error_of(response: Any, status: int) -> dict[str, Any]:
         ({"messages": [*HELLO, {"role": "assistant", "content": "Hi"}]}, "messages", None),
         (part(type="input_audio", input_audio={}), "messages[0].content[0].type", "invalid_value"),
         (part(type="video_url", video_url={"url": "data:", "x": 1}), f"{PART}.video_url.x", "unknown_field"),
-        (part(type="image_url", image_url={"url": "data:", "detail": "high"}), f"{PART}.image_url.detail", "invalid_value"),
+        (part(type="image_url", image_url={"url": "", "detail": "high"}), f"{PART}.image_url.detail", "invalid_value"),
         (part(type="text", text=1), "messages[0].content[0].text", "invalid_value"),
         ({"temperature": -1}, "temperature", "invalid_value"),
         ({"temperature": "hot"}, "temperature", "invalid_value"),

@@ -26,7 +26,6 @@ from PIL import Image
 from videolm.media.held_file import HeldFile
 from videolm.media.limits import MediaLimits
 from videolm.media.load import load_media
-from videolm.media.sampling import FrameSampling
 from videolm.media.source import OpenedSource
 from videolm.media.worker_answer import send_error, send_frames
 from videolm.media.worker_wire import WireError, receive, send
@@ -117,7 +116,7 @@ def _answer(sock: socket.socket, request: dict[str, Any], descriptors: list[int]
     try:
         frames = load_media(
             OpenedSource(name=name, path=None if path is None else Path(path), stream=held),
-            sampling=FrameSampling(**request["sampling"]),
+            sampling=pickle.loads(base64.b64decode(request["sampling"])),
             on_frame=prepare_frame,
             kind=request["kind"],
             limits=MediaLimits(**request["limits"]),

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,6 +22,7 @@ from videolm.engine.fitting import fit_to_context
 from videolm.engine.request import Request, RequestOutput
 from videolm.engine.vision_cache import VisionCache
 from videolm.errors import ProcessingError, VideoLMError
+from videolm.media.worker_pool import DecodePool
 from videolm.options import Options
 from videolm.reader import Medium, Reader
 from videolm.server.admission import Admission
@@ -55,6 +56,7 @@ class Backend:
     settings: ServerSettings
     loaded: LoadedModel
     reader: Reader
+    """Reads in other processes."""
     engine: AsyncEngine
     cache: VisionCache
     resolver: Resolver
@@ -65,13 +67,21 @@ class Backend:
     """When the server started, in Unix seconds."""
 
     @classmethod
-    def open(cls, loaded: LoadedModel, cache: VisionCache, settings: ServerSettings, *, resolver: Resolver) -> Backend:
-        """Make an engine for a loaded model; ``close`` ends it."""
+    def open(
+        cls,
+        loaded: LoadedModel,
+        settings: ServerSettings,
+        *,
+        cache: VisionCache,
+        decoders: DecodePool,
+        resolver: Resolver,
+    ) -> Backend:
+        """Make an engine for a loaded model; ``close`` ends it, and leaves the rest to whoever made it."""
         config = EngineConfig(max_running=settings.max_running)
         return cls(
             settings=settings,
             loaded=loaded,
-            reader=loaded.reader,
+            reader=replace(loaded.reader, load=decoders.load),
             engine=AsyncEngine(Engine(loaded.model, loaded.processor, config, features=cache)),
             cache=cache,
             resolver=resolver,
@@ -82,7 +92,7 @@ class Backend:
         )
 
     async def close(self) -> None:
-        """Give up what is unanswered, and end all threads and processes."""
+        """Give up what is unanswered; a thread that reads ends with its decoder."""
         self.readers.shutdown(wait=False, cancel_futures=True)
         await self.engine.close()
 
