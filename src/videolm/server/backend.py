@@ -78,16 +78,17 @@ class Backend:
     ) -> Backend:
         """Make an engine for a loaded model; ``close`` ends it, and leaves the rest to whoever made it."""
         config = EngineConfig(max_running=settings.max_running)
+        engine = AsyncEngine(Engine(loaded.model, loaded.processor, config, features=cache))
         return cls(
             settings=settings,
             loaded=loaded,
             reader=replace(loaded.reader, load=decoders.load),
-            engine=AsyncEngine(Engine(loaded.model, loaded.processor, config, features=cache)),
+            engine=engine,
             cache=cache,
             resolver=resolver,
             admission=Admission(settings.max_running + settings.max_queue),
             readers=ThreadPoolExecutor(NUM_READERS, thread_name_prefix="videolm-reader"),
-            metrics=Metrics(),
+            metrics=Metrics(engine.stats),
             started=int(time.time()),
         )
 

@@ -9,13 +9,13 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from videolm.engine.request import RequestOutput
 from videolm.server.admission import shutting_down
 from videolm.server.backend import Backend
 from videolm.server.bodies import read_json
 from videolm.server.completions import CompletionWriter
 from videolm.server.connection import while_connected
 from videolm.server.errors import ApiError, timed_out
+from videolm.server.progress import Progress
 from videolm.server.schema import ChatRequest
 from videolm.server.sse import EventSender
 from videolm.server.token_texts import TokenTexts
@@ -71,16 +71,13 @@ class ChatEndpoint:
         try:
             async with asyncio.timeout(timeout_s):
                 prompt = await self._backend.prepare(asked)
-                first_s: float | None = None
-                finished: dict[int, RequestOutput] = {}
+                progress = Progress(prompt, asked.num_choices)
                 async for index, output in self._backend.answer(writer.id, prompt, asked):
-                    first_s = prompt.watch.elapsed_s() if first_s is None else first_s
-                    if output.is_finished:
-                        finished[index] = output
+                    progress.take(index, output)
         except TimeoutError:
             raise timed_out(timeout_s) from None
-        assert first_s is not None
-        return writer.whole([finished[index] for index in sorted(finished)], prompt, first_s)
+        progress.count(self._backend.metrics)
+        return writer.whole(progress)
 
     async def _stream(self, asked: Asked, writer: CompletionWriter, send: Send) -> None:
         admission, settings = self._backend.admission, self._backend.settings
@@ -92,18 +89,11 @@ class ChatEndpoint:
 
     async def _events(self, asked: Asked, writer: CompletionWriter) -> AsyncGenerator[bytes, None]:
         prompt = await self._backend.prepare(asked)
-        first_s: float | None = None
-        finished: dict[int, RequestOutput] = {}
+        progress = Progress(prompt, asked.num_choices)
         async for index, output in self._backend.answer(writer.id, prompt, asked):
-            first_s = prompt.watch.elapsed_s() if first_s is None else first_s
-            chunk = writer.chunk(index, output)
-            if output.is_finished:
-                finished[index] = output
-            if chunk is None:
+            progress.take(index, output)
+            if (chunk := writer.chunk(index, output)) is None:
                 continue
-            chunks = [chunk]
-            if len(finished) == asked.num_choices:
-                ordered = [finished[index] for index in sorted(finished)]
-                chunks = writer.last(chunk, ordered, prompt, first_s)
-            for each in chunks:
+            for each in writer.last(chunk, progress) if progress.is_over else [chunk]:
                 yield msgspec.json.encode(each)
+        progress.count(self._backend.metrics)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,10 +11,10 @@ from msgspec import UNSET
 
 from videolm.engine.request import RequestOutput
 from videolm.server import replies
-from videolm.server.backend import Prompt
+from videolm.server.progress import Progress
 from videolm.server.token_texts import TokenTexts
 
-__all__ = ["CompletionWriter", "timings_of", "usage_of"]
+__all__ = ["CompletionWriter"]
 
 
 @dataclass(kw_only=True)
@@ -33,8 +32,8 @@ class CompletionWriter:
     _num_told: dict[int, int] = field(default_factory=dict)
     """Tokens whose log probabilities were told already, by choice."""
 
-    def whole(self, finished: Sequence[RequestOutput], prompt: Prompt, first_s: float) -> bytes:
-        """The body of an answer that is not streamed; outputs in the order of the choices."""
+    def whole(self, progress: Progress) -> bytes:
+        """The body of an answer that is not streamed."""
         choices = [
             replies.Choice(
                 index=index,
@@ -42,7 +41,7 @@ class CompletionWriter:
                 logprobs=self._logprobs(index, output),
                 finish_reason=_reason(output),
             )
-            for index, output in enumerate(finished)
+            for index, output in enumerate(progress.finished)
         ]
         return msgspec.json.encode(
             replies.Completion(
@@ -50,9 +49,9 @@ class CompletionWriter:
                 created=self.created,
                 model=self.model,
                 choices=choices,
-                usage=usage_of(finished),
-                timings_s=timings_of(finished, prompt, first_s),
-                warnings=list(prompt.warnings) or UNSET,
+                usage=progress.usage(),
+                timings_s=progress.timings_s(),
+                warnings=list(progress.prompt.warnings) or UNSET,
             )
         )
 
@@ -67,16 +66,14 @@ class CompletionWriter:
         choice = replies.ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=reason)
         return self._chunk([choice])
 
-    def last(
-        self, chunk: replies.Chunk, finished: Sequence[RequestOutput], prompt: Prompt, first_s: float
-    ) -> list[replies.Chunk]:
+    def last(self, chunk: replies.Chunk, progress: Progress) -> list[replies.Chunk]:
         """The chunk that finished all answers, with what is told at the end; counts have a chunk of their own."""
         last = self._chunk([]) if self.with_usage else chunk
-        last.timings_s = timings_of(finished, prompt, first_s)
-        last.warnings = list(prompt.warnings) or UNSET
+        last.timings_s = progress.timings_s()
+        last.warnings = list(progress.prompt.warnings) or UNSET
         if not self.with_usage:
             return [chunk]
-        last.usage = usage_of(finished)
+        last.usage = progress.usage()
         return [chunk, last]
 
     def _chunk(self, choices: list[replies.ChunkChoice]) -> replies.Chunk:
@@ -94,29 +91,3 @@ class CompletionWriter:
 def _reason(output: RequestOutput) -> replies.FinishReason:
     assert output.finish_reason in ("stop", "length")
     return output.finish_reason
-
-
-def usage_of(finished: Sequence[RequestOutput]) -> replies.CompletionUsage:
-    """The tokens of all answers to one prompt, which is counted once."""
-    prompt = finished[0].usage
-    completion = sum(output.usage.completion_tokens for output in finished)
-    return replies.CompletionUsage(
-        prompt_tokens=prompt.prompt_tokens,
-        completion_tokens=completion,
-        total_tokens=prompt.prompt_tokens + completion,
-        prompt_tokens_details=replies.PromptTokensDetails(
-            cached_tokens=prompt.cached_tokens, visual_tokens=prompt.visual_tokens
-        ),
-    )
-
-
-def timings_of(finished: Sequence[RequestOutput], prompt: Prompt, first_s: float) -> dict[str, float]:
-    """Seconds by stage, as a session's answers have them."""
-    seconds: Mapping[str, float] = prompt.watch.seconds
-    return {
-        "decode": seconds.get("decode", 0.0),
-        "preprocess": seconds.get("preprocess", 0.0),
-        "vision": sum(output.timings_s["vision"] for output in finished),
-        "first_token": first_s,
-        "total": prompt.watch.elapsed_s(),
-    }
