@@ -7,7 +7,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -58,6 +58,7 @@ class RunningServer:
 
 
 Serve = Callable[..., RunningServer]
+Start = Callable[..., AbstractContextManager[RunningServer]]
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +76,7 @@ def decoders(session: Session) -> Iterator[DecodePool]:
 
 
 @contextmanager
-def serving(session: Session, decoders: DecodePool, **options: Any) -> Iterator[RunningServer]:
+def running_server(session: Session, decoders: DecodePool, **options: Any) -> Iterator[RunningServer]:
     """A server with these settings; what it has not answered by the end it gives up."""
     settings = ServerSettings(**{"port": 0, "shutdown_timeout_s": 0.0, **options})
     # A cache of its own, so that no test finds what another one encoded.
@@ -110,17 +111,23 @@ class _Resolver:
         return (place if isinstance(place, str) else place["url"]), kind
 
 
+@pytest.fixture(scope="session")
+def start(session: Session, decoders: DecodePool) -> Start:
+    """Serve with these settings for as long as a context lasts."""
+    return partial(running_server, session, decoders)
+
+
 @pytest.fixture
-def serve(session: Session, decoders: DecodePool) -> Iterator[Serve]:
+def serve(start: Start) -> Iterator[Serve]:
     """Start a server with settings of the test's own."""
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(serving(session, decoders, **options))
+        yield lambda **options: stack.enter_context(start(**options))
 
 
 @pytest.fixture(scope="module")
-def server(session: Session, decoders: DecodePool) -> Iterator[RunningServer]:
+def server(start: Start) -> Iterator[RunningServer]:
     """A server with the default settings, shared by the tests of one file."""
-    with serving(session, decoders) as running:
+    with start() as running:
         yield running
 
 

@@ -19,6 +19,7 @@ from videolm.server.chat import ChatEndpoint
 from videolm.server.guards import ErrorAnswers, HeaderLimit
 from videolm.server.health import health_routes
 from videolm.server.metrics import HttpMetrics
+from videolm.server.page import page_routes
 
 __all__ = ["build_app"]
 
@@ -54,6 +55,7 @@ def _routes(backend: Backend) -> list[BaseRoute]:
         Route("/v1/chat/completions", ChatEndpoint(backend), methods=["POST"]),
         *health_routes(backend),
         backend.metrics.route(),
+        *page_routes(),
     ]
 
 

@@ -66,10 +66,12 @@ class GuardedProtocol(H11Protocol):
             f"{what}: expected HTTP/1.1 within the server's limits (--max-header-bytes). Correct it.",
             code="invalid_http",
         )
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        body = error_body(error)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers.append((b"connection", b"close"))
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             response = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
-            for event in (response, h11.Data(data=error_body(error)), h11.EndOfMessage()):
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
