@@ -94,3 +94,22 @@ def test_tasks_can_be_asked_more_or_never() -> None:
     source = MovingShapes(shown="still", styles={"still": 1}, seed=5, description=0.0, task_weights=weights)  # type: ignore[arg-type]
     answers = {str(message["content"]) for index in range(20) for message in source.sample(index).messages[1::2]}
     assert answers == {"I don't know."}
+
+
+def test_the_way_of_a_shape_is_told_by_frames() -> None:
+    plain = MovingShapes(shown="clip", styles={"events": 1, "motion": 1}, seed=6, encoded=0.3, tracks=0.0)
+    source = MovingShapes(shown="clip", styles={"events": 1, "motion": 1}, seed=6, encoded=0.3, tracks=1.0)
+    places = {f"{row}{gap}{column}" for row in ("top", "", "bottom") for column in ("left", "", "right")
+              for gap in ("-" if row and column else "",)} - {""}  # fmt: skip
+    words: set[str] = set()
+    for index in range(60):
+        sample, without = source.sample(index), plain.sample(index)
+        frames = sample.media[0]
+        if not isinstance(frames, Frames):
+            assert sample.messages == without.messages
+            continue
+        assert len(sample.messages) == len(without.messages) + 2
+        listed = str(sample.messages[-1]["content"]).split()
+        assert len(listed) == len(frames.pixels)
+        words |= set(listed)
+    assert words == places | {"center", "No"}

@@ -15,7 +15,7 @@ from videolm.contracts import Frames, Message
 from videolm.training.samples import TrainingSample
 from videolm.world.charts import MAP_QUESTIONS, Listing, sample_chart
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
-from videolm.world.questions import Question, QuestionMaker, Task
+from videolm.world.questions import Question, QuestionMaker, Task, track
 from videolm.world.sampler import SceneStyle, sample_scene
 from videolm.world.scene import Scene
 
@@ -57,6 +57,7 @@ class MovingShapes:
         colours: share of charts whose map is one of colours, not of shapes.
         more_phrasings: whether questions are asked in further ways.
         task_weights: how often each task is asked, where that differs from ``TASK_WEIGHTS``.
+        tracks: share of clips at the end of whose conversation the way of a shape is told, frame by frame.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
     """
 
@@ -77,6 +78,7 @@ class MovingShapes:
         more_phrasings: bool = False,
         describes_last: bool = False,
         task_weights: Mapping[Task, float] | None = None,
+        tracks: float = 0.0,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -91,6 +93,7 @@ class MovingShapes:
         self.colours = colours
         self.more_phrasings = more_phrasings
         self.describes_last = describes_last
+        self.tracks = tracks
         self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
 
     def sample(self, index: int) -> TrainingSample:
@@ -104,10 +107,15 @@ class MovingShapes:
             scene = replace(scene, shapes=scene.shapes[: random.randint(1, 2)])
         scene = replace(scene, is_clip=self.shown == "clip")
         questions = self._questions(scene, random, "map" if style == "map" else "description")
+        medium = self._medium(scene, random)
+        # Of a file, the model's own processor chooses the frames.
+        if self.tracks and isinstance(medium, Frames) and random.random() < self.tracks:
+            times = [index / (scene.num_frames - 1) for index in medium.frame_indices]
+            questions.append(track(random.choice(scene.shapes), times))
         kind = "image" if self.shown == "picture" else "video"
         return TrainingSample(
             id=f"{self.shown}-{self.seed}-{index}",
-            media=(self._medium(scene, random),),
+            media=(medium,),
             messages=_conversation(questions, kind, random),
         )
 

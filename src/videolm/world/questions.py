@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -24,12 +25,13 @@ from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, is_hel
 
 Task = Literal[
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
-    "path", "place", "map",
+    "path", "place", "map", "track",
 ]  # fmt: skip
 SCORED_TASKS: tuple[Task, ...] = (
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
 )  # fmt: skip
 MAP_QUESTION = "What happens where?"
+TRACK_QUESTION = "Where is the {name} in each frame?"
 NOTHING_THERE = "No"
 CLEAR_GAP = 0.15
 """Two shapes are left/right or above/below each other only when their centres are this far apart."""
@@ -41,7 +43,7 @@ class Question:
 
     ``expected`` holds the canonical fact: a colour, kind, motion, number word, yes/no, left/right/above/below,
     "red circle appears", early/middle/late, the printed text, "unknown", the whole description, or a word for each
-    quarter.
+    quarter or frame.
     """
 
     task: Task
@@ -50,6 +52,16 @@ class Question:
     expected: str
     subject: Shape | None = None
     has_held_out_phrasing: bool = False
+
+
+def track(shape: Shape, times: Sequence[float]) -> Question:
+    """Where a shape is at each of these times, a word each: ``left left No center``."""
+    words = [
+        place_of(*shape.place(time)).replace(" ", "-") if shape.is_visible(time) else NOTHING_THERE for time in times
+    ]
+    answer = " ".join(words)
+    question = TRACK_QUESTION.format(name=shape.name)
+    return Question(task="track", text=question, answer=answer, expected=answer, subject=shape)
 
 
 class QuestionMaker:
