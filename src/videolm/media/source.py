@@ -16,17 +16,20 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from videolm.errors import ArgumentError, MediaError, MediaLimitError, MediaNotFoundError
 from videolm.media.fetch import fetch
+from videolm.media.held_file import HeldFile
 from videolm.media.limits import MediaLimits
 from videolm.media.sniff import HEAD_BYTES
 from videolm.media.wording import printable
 
-__all__ = ["MediaLimits", "OpenedSource", "Progress", "is_url", "open_source"]
+__all__ = ["LaterSource", "MediaLimits", "OpenedSource", "Progress", "is_url", "open_source"]
 
 Progress = Callable[[int, int | None], None]
 """Called during a download with the bytes so far and the bytes in all, None where the server does not say."""
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 DATA_HEADER_CHARS = 200
+BASE64_PIECE_CHARS = 1 << 20
+"""Four characters are three bytes: a multiple of four."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class OpenedSource:
     """For people: a path, a URL without its query, or a word such as ``bytes``."""
     path: Path | None = None
     """A file or folder."""
-    stream: BinaryIO | None = None
+    stream: BinaryIO | HeldFile | None = None
 
     def rewound(self) -> BinaryIO:
         """The stream at its start, without a name from which a format could be guessed."""
@@ -59,10 +62,17 @@ class OpenedSource:
 class _Nameless:
     """A stream's reading side; closing it leaves the stream open, which belongs to the caller."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO | HeldFile) -> None:
         self.read = stream.read
         self.seek = stream.seek
         self.tell = stream.tell
+
+
+@dataclass(frozen=True)
+class LaterSource:
+    """A medium that is opened where it is read: a server names many before it reads one."""
+
+    open: Callable[[], OpenedSource]
 
 
 def is_url(text: str) -> bool:
@@ -81,6 +91,8 @@ def open_source(source: Any, limits: MediaLimits | None = None, progress: Progre
     limits = limits or MediaLimits()
     if isinstance(source, OpenedSource):
         return source
+    if isinstance(source, LaterSource):
+        return source.open()
     if isinstance(source, str) and not source.strip():
         raise MediaNotFoundError(
             f"The name of a medium is {source!r}. Expected a path or a URL. Write what to look at."
@@ -146,18 +158,28 @@ def _open_data_uri(url: str, limits: MediaLimits) -> OpenedSource:
         raise MediaError(
             "The data: URI has no comma after its media type. Expected data:TYPE;base64,BYTES. Encode it again."
         )
-    _check_bytes(len(payload) * 3 // 4 if header.endswith(";base64") else len(payload) // 3, "The data: URI", limits)
-    if header.lower().endswith(";base64"):
-        try:
-            data = base64.b64decode(unquote(payload), validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise MediaError(
-                f"The data: URI is not valid base64 ({error}). Expected data:TYPE;base64,BYTES. "
-                "Encode it again with standard base64."
-            ) from error
-    else:
-        data = unquote_to_bytes(payload)
-    return OpenedSource(name=f"{printable(header)} URI", stream=io.BytesIO(data))
+    is_base64 = header.lower().endswith(";base64")
+    _check_bytes(len(payload) * 3 // 4 if is_base64 else len(payload) // 3, "The data: URI", limits)
+    name = f"{printable(header)} URI"
+    if not is_base64:
+        return OpenedSource(name=name, stream=io.BytesIO(unquote_to_bytes(payload)))
+    try:
+        return OpenedSource(name=name, stream=_decode_base64(unquote(payload)))
+    except (binascii.Error, ValueError) as error:
+        raise MediaError(
+            f"The data: URI is not valid base64 ({error}). Expected data:TYPE;base64,BYTES. "
+            "Encode it again with standard base64."
+        ) from error
+
+
+def _decode_base64(text: str) -> io.BytesIO:
+    """Strictly, and in pieces, between which other threads have their turn."""
+    if 0 <= text.find("=") < len(text) - 2:
+        raise binascii.Error("padding stands before its end")
+    data = io.BytesIO()
+    for at in range(0, len(text), BASE64_PIECE_CHARS):
+        data.write(base64.b64decode(text[at : at + BASE64_PIECE_CHARS], validate=True))
+    return data
 
 
 def _open_file_object(file: Any, limits: MediaLimits) -> OpenedSource:

@@ -9,7 +9,16 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from videolm.errors import CapacityError, EngineError, GenerationError, VideoLMError
+from videolm.errors import (
+    CapacityError,
+    EngineError,
+    FetchError,
+    GenerationError,
+    MediaError,
+    MediaLimitError,
+    VideoLMError,
+)
+from videolm.server.limits import server_words
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,7 +74,7 @@ def as_api_error(error: Exception, *, param: str | None = None) -> ApiError:
     if isinstance(error, EngineError | GenerationError):
         return ApiError(500, _line(error), type="server_error")
     if isinstance(error, VideoLMError):
-        return ApiError(400, _line(error), param=param)
+        return ApiError(400, server_words(error), param=param, code=_code(error))
     # Where it happened, and not what its message says, which may hold words of a request.
     place = "".join(traceback.format_tb(error.__traceback__))
     _LOG.error("A request failed with %s:\n%s", type(error).__name__, place)
@@ -93,6 +102,14 @@ def error_body(error: ApiError) -> bytes:
 def error_response(error: ApiError) -> Response:
     """The answer to a request that is not answered."""
     return Response(error_body(error), error.status, headers=error.headers, media_type="application/json")
+
+
+def _code(error: VideoLMError) -> str | None:
+    if isinstance(error, MediaLimitError):
+        return "media_limit_exceeded"
+    if isinstance(error, FetchError):
+        return "media_not_fetched"
+    return "invalid_media" if isinstance(error, MediaError) else None
 
 
 def _line(error: Exception) -> str:
