@@ -7,10 +7,10 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from videolm.media.worker_pool import DecodePool
 from videolm.processing.pixels import fit_frame
 from videolm.server.app import build_app
 from videolm.server.backend import Backend
+from videolm.server.file_store import FileStore
 from videolm.server.serving import Server, listen, url_of
 from videolm.server.settings import ServerSettings
 from videolm.session import Session, load
@@ -81,8 +82,8 @@ def running_server(session: Session, decoders: DecodePool, **options: Any) -> It
     settings = ServerSettings(**{"port": 0, "shutdown_timeout_s": 0.0, **options})
     # A cache of its own, so that no test finds what another one encoded.
     cache = VisionCache(session.model, VisionCacheConfig())
-    with listen(settings) as listener:
-        backend = Backend.open(session.loaded, settings, cache=cache, decoders=decoders, resolver=_Resolver())
+    with listen(settings) as listener, closing(FileStore(settings)) as files:
+        backend = Backend.open(session.loaded, settings, cache=cache, decoders=decoders, files=files)
         ready = threading.Event()
         server = Server(build_app(backend), settings, backend.admission, on_ready=ready.set)
         loops: list[asyncio.AbstractEventLoop] = []
@@ -102,13 +103,6 @@ def running_server(session: Session, decoders: DecodePool, **options: Any) -> It
                 running.end()
             thread.join(30)
             assert not thread.is_alive()
-
-
-class _Resolver:
-    def resolve(self, part: dict[str, Any], *, param: str) -> Any:
-        kind = part["type"].removesuffix("_url")
-        place = part[part["type"]]
-        return (place if isinstance(place, str) else place["url"]), kind
 
 
 @pytest.fixture(scope="session")
@@ -141,13 +135,13 @@ def client(server: RunningServer) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="session")
 def demo_clip() -> Path:
     """The bundled video."""
-    return Path(str(files("videolm"))) / "mini" / "media" / "clip.mp4"
+    return Path(str(resources.files("videolm"))) / "mini" / "media" / "clip.mp4"
 
 
 @pytest.fixture(scope="session")
 def demo_picture() -> Path:
     """The bundled picture."""
-    return Path(str(files("videolm"))) / "mini" / "media" / "picture.png"
+    return Path(str(resources.files("videolm"))) / "mini" / "media" / "picture.png"
 
 
 @pytest.fixture(scope="session")

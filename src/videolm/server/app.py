@@ -16,9 +16,12 @@ from starlette.routing import BaseRoute, Route
 from videolm.server.auth import KeyCheck
 from videolm.server.backend import Backend
 from videolm.server.chat import ChatEndpoint
+from videolm.server.files import file_routes
 from videolm.server.guards import ErrorAnswers, HeaderLimit
 from videolm.server.health import health_routes
+from videolm.server.inspect import InspectEndpoint
 from videolm.server.metrics import HttpMetrics
+from videolm.server.openapi import openapi_route
 from videolm.server.page import page_routes
 
 __all__ = ["build_app"]
@@ -53,8 +56,11 @@ async def _pass_on(request: Request, error: Exception) -> NoReturn:
 def _routes(backend: Backend) -> list[BaseRoute]:
     return [
         Route("/v1/chat/completions", ChatEndpoint(backend), methods=["POST"]),
+        Route("/v1/inspect", InspectEndpoint(backend), methods=["POST"]),
+        *file_routes(backend.files, backend.settings),
         *health_routes(backend),
         backend.metrics.route(),
+        openapi_route(backend.loaded.name),
         *page_routes(),
     ]
 

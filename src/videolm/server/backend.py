@@ -27,9 +27,11 @@ from videolm.options import Options
 from videolm.reader import Medium, Reader
 from videolm.server.admission import Admission
 from videolm.server.errors import ApiError, as_api_error
+from videolm.server.file_store import FileStore
 from videolm.server.metrics import Metrics
 from videolm.server.settings import ServerSettings
-from videolm.server.translate import Asked, Resolver
+from videolm.server.sources import MediaPolicy
+from videolm.server.translate import Asked
 from videolm.stopwatch import Stopwatch
 
 NUM_READERS = 16
@@ -59,7 +61,8 @@ class Backend:
     """Reads in other processes."""
     engine: AsyncEngine
     cache: VisionCache
-    resolver: Resolver
+    files: FileStore
+    resolver: MediaPolicy
     admission: Admission
     readers: ThreadPoolExecutor
     metrics: Metrics
@@ -74,7 +77,7 @@ class Backend:
         *,
         cache: VisionCache,
         decoders: DecodePool,
-        resolver: Resolver,
+        files: FileStore,
     ) -> Backend:
         """Make an engine for a loaded model; ``close`` ends it, and leaves the rest to whoever made it."""
         config = EngineConfig(max_running=settings.max_running)
@@ -85,7 +88,8 @@ class Backend:
             reader=replace(loaded.reader, load=decoders.load),
             engine=engine,
             cache=cache,
-            resolver=resolver,
+            files=files,
+            resolver=MediaPolicy(settings=settings, files=files),
             admission=Admission(settings.max_running + settings.max_queue),
             readers=ThreadPoolExecutor(NUM_READERS, thread_name_prefix="videolm-reader"),
             metrics=Metrics(engine.stats),

@@ -21,6 +21,7 @@ __all__ = [
     "FileReference",
     "ImagePart",
     "ImageUrl",
+    "InspectRequest",
     "JsonObjectFormat",
     "JsonSchema",
     "JsonSchemaFormat",
@@ -194,3 +195,15 @@ class ChatRequest(_Strict):
     """Take this many frames of each second of a video."""
     media_io_kwargs: MediaIoKwargs | None = None
     """The same two as vLLM spells them."""
+
+
+class InspectRequest(_Strict):
+    """Media that are to be looked at as the model does."""
+
+    content: Annotated[list[ImagePart | VideoPart | FilePart], Meta(min_length=1)]
+
+    model: str | None = None
+    num_frames: Count | Literal["auto"] | None = None
+    """As in a chat request, as are the next two."""
+    fps: Annotated[float, Meta(gt=0)] | None = None
+    media_io_kwargs: MediaIoKwargs | None = None

@@ -11,11 +11,11 @@ import msgspec
 from videolm.contracts import MediaKind
 from videolm.errors import ArgumentError
 from videolm.generation.params import SamplingParams
-from videolm.media.limits import MediaLimits
 from videolm.options import MediaOptions
 from videolm.reader import Source
 from videolm.server.errors import ApiError, as_api_error
-from videolm.server.schema import ChatRequest, TextPart, UserMessage
+from videolm.server.limits import media_limits
+from videolm.server.schema import ChatRequest, InspectRequest, MediaPart, TextPart, UserMessage
 from videolm.server.settings import ServerSettings
 
 _SAME = (
@@ -30,7 +30,7 @@ _SAME = (
 )
 """Fields that the engine knows by the same name."""
 
-__all__ = ["Asked", "Medium", "Resolver", "media_limits", "params_of", "translate"]
+__all__ = ["Asked", "Medium", "Resolver", "media_of", "media_options", "params_of", "translate"]
 
 
 class Resolver(Protocol):
@@ -95,22 +95,26 @@ def translate(
             assert isinstance(message, UserMessage)
             texts.append(None)
             param = f"messages[{number}].content[{at}]"
-            if len(media) == settings.max_media:
-                raise _too_many_media(param, settings.max_media)
-            media.append(Medium(source=resolver.resolve(msgspec.to_builtins(part), param=param), param=param))
+            media.append(_medium(part, param, len(media), resolver, settings))
         turns.append((role, tuple(texts)))
     return Asked(
         turns=tuple(turns),
         media=tuple(media),
-        options=_media_options(request, settings),
+        options=media_options(request, settings),
         params=params_of(request, stop_token_ids),
         num_choices=request.n or 1,
     )
 
 
-def media_limits(settings: ServerSettings) -> MediaLimits:
-    """What one medium of a request may cost."""
-    return replace(settings.media, allow_private_hosts=settings.allow_private_hosts)
+def media_of(parts: Sequence[MediaPart], param: str, resolver: Resolver, settings: ServerSettings) -> list[Medium]:
+    """The media of parts without words between them."""
+    return [_medium(part, f"{param}[{at}]", at, resolver, settings) for at, part in enumerate(parts)]
+
+
+def _medium(part: MediaPart, param: str, num_before: int, resolver: Resolver, settings: ServerSettings) -> Medium:
+    if num_before == settings.max_media:
+        raise _too_many_media(param, settings.max_media)
+    return Medium(source=resolver.resolve(msgspec.to_builtins(part), param=param), param=param)
 
 
 def _too_many_media(param: str, most: int) -> ApiError:
@@ -123,7 +127,8 @@ def _too_many_media(param: str, most: int) -> ApiError:
     )
 
 
-def _media_options(request: ChatRequest, settings: ServerSettings) -> MediaOptions:
+def media_options(request: ChatRequest | InspectRequest, settings: ServerSettings) -> MediaOptions:
+    """How the media of a request are read, and within which limits."""
     kwargs = request.media_io_kwargs and request.media_io_kwargs.video
     frames = _one_of(request.num_frames, kwargs and kwargs.num_frames, "num_frames", "media_io_kwargs.video.num_frames")
     fps = _one_of(request.fps, kwargs and kwargs.fps, "fps", "media_io_kwargs.video.fps")

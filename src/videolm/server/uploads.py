@@ -31,7 +31,7 @@ _NOWHERE = logging.Logger("multipart", logging.CRITICAL + 1)
 """Where the parser tells what it found in a body."""
 PLAIN = (b"", b"binary", b"8bit", b"7bit")
 
-__all__ = ["Upload", "UploadForm", "too_large"]
+__all__ = ["PURPOSES", "Upload", "UploadForm", "too_large"]
 
 
 class Upload:
