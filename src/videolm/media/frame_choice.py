@@ -17,7 +17,7 @@ def choose_frames(
     if len(indices) > limits.max_frames:
         raise MediaLimitError(
             f"{len(indices)} frames of {name} were asked for. Expected at most {limits.max_frames} from one video. "
-            "Ask for fewer frames, or raise max_frames in the limits.",
+            "Ask for fewer frames, or raise max_frames.",
             limit="max_frames",
         )
     return indices
