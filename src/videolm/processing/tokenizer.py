@@ -129,7 +129,7 @@ class Tokenizer:
         new = [token for token in dict.fromkeys(tokens) if token not in known]
         if not ordinary and not new:
             return
-        data = json.loads(self._backend.to_str())
+        data = json.loads(self.to_json())
         for entry in data["added_tokens"]:
             entry["special"] = entry["special"] or entry["content"] in ordinary
         backend = tokenizers.Tokenizer.from_str(json.dumps(data))
@@ -217,7 +217,7 @@ class Tokenizer:
     def _plain_backend(self, place: _Place) -> tokenizers.Tokenizer:
         """This tokenizer without special tokens, treating a text's start as at that place of a longer text."""
         if place not in self._plain:
-            data = json.loads(self._backend.to_str())
+            data = json.loads(self.to_json())
             for step in ("normalizer", "pre_tokenizer"):
                 data[step] = _at_place(data[step], place)
             backend = tokenizers.Tokenizer.from_str(json.dumps(data))
@@ -231,6 +231,10 @@ class Tokenizer:
     def stream(self, *, skip_special_tokens: bool = True) -> TokenStream:
         """A decoder for ids that come one at a time."""
         return TokenStream(self._backend, skip_special_tokens)
+
+    def to_json(self) -> str:
+        """The content of ``tokenizer.json``."""
+        return str(self._backend.to_str())
 
     def save(self, folder: str | Path) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``."""
