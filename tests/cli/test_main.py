@@ -55,7 +55,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "videolm: no command: expected one of ask, chat, index, inspect, models, convert, train, evaluate."),
+        (
+            [],
+            "videolm: no command: expected one of ask, chat, index, serve, inspect, models, convert, train, evaluate.",
+        ),
         (["aks"], 'videolm: no command is called "aks"'),
         (["--frames"], 'videolm: no option is called "--frames"'),
         (["ask"], "videolm ask: the following arguments are required: MEDIA... QUESTION."),

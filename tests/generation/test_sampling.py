@@ -124,6 +124,12 @@ def test_temperature_divides_in_float32() -> None:
     assert divided.tolist() == [2.0, 4.0, 6.0, 8.0]
 
 
+@pytest.mark.parametrize("value", [1e-9, 1e-40, 1e-300, 5e-324])
+def test_the_coldest_temperatures_take_the_likeliest_token(value: float) -> None:
+    sample = make_sampler(SamplingParams(temperature=value, seed=0))
+    assert [sample(torch.tensor([-3.0, 20.0, 19.9, 0.0]), ()) for _ in range(5)] == [1] * 5
+
+
 def test_draws_follow_the_probabilities() -> None:
     draw = multinomial(seed=0)
     logits = logits_of([0.5, 0.0, 0.25, 0.25])

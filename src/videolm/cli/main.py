@@ -28,6 +28,7 @@ COMMANDS = {
     "ask": "ask one question about videos and pictures",
     "chat": "talk about the same videos and pictures over several turns",
     "index": "encode videos and pictures ahead of questions about them",
+    "serve": "answer over the network, with an OpenAI-compatible API and a page",
     "inspect": "show exactly what the model sees of a video or picture",
     "models": "list the models that can be loaded",
     "convert": "write a model in another layout of files",

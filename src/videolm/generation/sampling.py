@@ -34,6 +34,9 @@ __all__ = [
     "without",
 ]
 
+_COLDEST = 1e-6
+"""A temperature at which nothing but the likeliest token is ever drawn, unless another one is as likely."""
+
 
 def make_sampler(params: SamplingParams, prompt_len: int = 0) -> Sampler:
     """The sampler that ``params`` describe; one for each answer, since drawing moves its generator on.
@@ -142,8 +145,9 @@ def no_repeat_ngram(size: int) -> LogitsProcessor:
 
 
 def temperature(value: float) -> LogitsProcessor:
-    """Divide the logits by ``value``, in float32."""
-    return lambda logits, _: logits.float() / value
+    """Divide the logits by ``value``, in float32; by no less than what leaves them finite."""
+    divisor = max(value, _COLDEST)
+    return lambda logits, _: logits.float() / divisor
 
 
 def top_k(k: int) -> LogitsProcessor:
