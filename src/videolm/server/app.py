@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -16,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from videolm.server.auth import KeyCheck
 from videolm.server.backend import Backend
 from videolm.server.chat import ChatEndpoint
-from videolm.server.files import file_routes
+from videolm.server.files import expire_files, file_routes
 from videolm.server.guards import ErrorAnswers, HeaderLimit
 from videolm.server.health import health_routes
 from videolm.server.inspect import InspectEndpoint
@@ -32,9 +33,12 @@ def build_app(backend: Backend) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        expiring = asyncio.create_task(expire_files(backend.files, backend.settings))
         try:
             yield
         finally:
+            expiring.cancel()
+            await asyncio.wait({expiring})
             await backend.close()
 
     app = Starlette(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import shutil
@@ -154,7 +155,7 @@ class FileStore:
             id=name,
             bytes=size,
             created_at=now,
-            expires_at=int(now + self._max_age_s),
+            expires_at=now + math.ceil(self._max_age_s),
             filename=filename,
             purpose=purpose,
         )

@@ -22,11 +22,12 @@ from videolm.server.uploads import UploadForm, too_large
 PIECE_BYTES = 1 << 18
 SLOWEST_BYTES_PER_S = 1 << 16
 MAX_UPLOADS = 32
+EXPIRY_S = 60.0
 FORM_BYTES = 1 << 16
 """What a form may hold besides its file."""
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
-__all__ = ["DeletedFile", "file_routes"]
+__all__ = ["DeletedFile", "expire_files", "file_routes"]
 
 
 class DeletedFile(msgspec.Struct, kw_only=True):
@@ -66,6 +67,13 @@ def file_routes(store: FileStore, settings: ServerSettings) -> list[Route]:
         Route("/v1/files/{file_id}", look_up, methods=["GET"]),
         Route("/v1/files/{file_id}", delete, methods=["DELETE"]),
     ]
+
+
+async def expire_files(store: FileStore, settings: ServerSettings) -> None:
+    """Remove what is too old for as long as the server runs, also where nobody asks for anything."""
+    while True:
+        await asyncio.sleep(min(EXPIRY_S, settings.files_max_age_s))
+        await asyncio.to_thread(store.expire)
 
 
 async def _upload(request: Request, store: FileStore, settings: ServerSettings) -> FileObject:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from videolm.errors import ArgumentError
 from videolm.generation.params import check_number, check_whole
 from videolm.media.limits import MediaLimits
 
-__all__ = ["ServerSettings"]
+MEDIA = MediaLimits(max_bytes=128 << 20, max_frames=256)
+"""Less than a person may ask of an own machine: many downloads, and pixels of many videos, are in memory at once."""
+
+__all__ = ["MEDIA", "ServerSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class ServerSettings:
     """Most bytes of a request's line and headers."""
     max_media: int = 8
     """Most pictures and videos in one request."""
-    media: MediaLimits = field(default_factory=MediaLimits)
+    media: MediaLimits = MEDIA
     """What one medium may cost."""
     decode_timeout_s: float = 60.0
     """Most seconds in which a worker process may decode one medium."""
