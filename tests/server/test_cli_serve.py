@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from videolm.cli.main import main
 from videolm.cli.parser import Parser
 from videolm.errors import MissingExtraError
 from videolm.media.limits import MediaLimits
-from videolm.server.settings import ServerSettings
+from videolm.server.settings import MEDIA, ServerSettings
 
 MODEL = "videolm-mini"
 PATH = "/v1/chat/completions"
@@ -89,7 +89,7 @@ def test_flags_set_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         max_running=3,
         allowed_media_root=tmp_path,
         no_remote_media=True,
-        media=MediaLimits(max_pixels=9, max_frames=4),
+        media=replace(MEDIA, max_pixels=9, max_frames=4),
         cors_origins=("https://a.example", "https://b.example"),
         keepalive_s=1.5,
     )

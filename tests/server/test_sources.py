@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from videolm.cli import serve
+from videolm.cli.parser import Parser
 from videolm.errors import FetchError, MediaError, MediaLimitError
 from videolm.media.limits import MediaLimits
 from videolm.media.source import LaterSource, open_source
@@ -351,6 +353,9 @@ def test_an_unknown_upload_is_refused_at_once(policy: Make) -> None:
 
 def test_every_limit_has_a_flag() -> None:
     assert set(FLAGS) == set(MediaLimits.__dataclass_fields__)
+    parser = Parser("serve", usage=serve.USAGE, description=serve.DESCRIPTION)
+    serve.add_arguments(parser)
+    assert set(FLAGS.values()) <= parser._option_string_actions.keys()
 
 
 @pytest.mark.parametrize("limit", sorted(set(FLAGS) - {"allow_private_hosts"}))

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from argparse import ArgumentParser, Namespace
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from videolm.cli import flags
 from videolm.cli.sessions import open_session
 from videolm.errors import MissingExtraError
-from videolm.media.limits import MediaLimits
-from videolm.server.settings import ServerSettings
+from videolm.server.settings import MEDIA, ServerSettings
 
 if TYPE_CHECKING:
     from socket import socket
@@ -85,8 +84,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of this command."""
     flags.add_model_flags(parser)
     flags.add_cache_flags(parser)
-    for settings, group in ((ServerSettings, SETTINGS), (MediaLimits, LIMITS)):
-        defaults = {field.name: field.default for field in fields(settings)}
+    own = {field.name: field.default for field in fields(ServerSettings)}
+    for defaults, group in ((own, SETTINGS), (asdict(MEDIA), LIMITS)):
         for flag in group:
             default = defaults[flag.field]
             told = "" if default is None else f" (default: {default:g})" if _is_number(default) else f" ({default})"
@@ -123,7 +122,7 @@ def settings_of(args: Namespace) -> ServerSettings:
     given = _given(args, names)
     given.setdefault("api_key", os.environ.get(KEY_VARIABLE))
     given["cors_origins"] = tuple(given.get("cors_origins", ()))
-    return ServerSettings(**given, media=MediaLimits(**_given(args, [flag.field for flag in LIMITS])))
+    return ServerSettings(**given, media=replace(MEDIA, **_given(args, [flag.field for flag in LIMITS])))
 
 
 def _serve(session: Session, settings: ServerSettings, listener: socket) -> None:
