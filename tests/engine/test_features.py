@@ -38,6 +38,12 @@ def test_the_least_recently_used_is_forgotten_first(model: VideoLM, calls: list[
     assert calls == [1, 1, 0, 1, 0, 1]
 
 
+def test_what_is_kept_holds_no_memory_of_what_was_encoded_with_it(model: VideoLM) -> None:
+    memory = FeatureMemory(model, max_bytes=1 << 20)
+    for features in memory.features_for([clip(seed=1), picture()], ["a", "b"]):
+        assert features.tokens.untyped_storage().nbytes() == features.tokens.nbytes
+
+
 def test_without_memory_a_call_is_answered_all_the_same(model: VideoLM) -> None:
     memory = FeatureMemory(model, max_bytes=0)
     found = memory.features_for([clip(), picture()], ["a", "b"])

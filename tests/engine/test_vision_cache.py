@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 
 from videolm.contracts import Frames, VisualInput
 from videolm.engine.features import medium_key
-from videolm.engine.vision_cache import VisionCache, VisionCacheConfig
+from videolm.engine.vision_cache import VisionCache, VisionCacheConfig, _num_bytes
 from videolm.errors import ArgumentError
 from videolm.models.video_lm import VideoLM
 
@@ -60,6 +62,51 @@ def test_memory_is_bounded_and_the_least_recently_used_goes_first(model: VideoLM
     cache.encode([read_clip("c")])
     assert cache.num_bytes == 2 * one
     assert [cache.find(content) is not None for content in "abc"] == [True, False, True]
+
+
+def test_what_is_kept_again_counts_once(model: VideoLM) -> None:
+    cache = VisionCache(model, VisionCacheConfig())
+    cache.encode([read_clip("a")])
+    one = cache.num_bytes
+    for _ in range(3):
+        cache.encode([read_clip("a")])
+    assert cache.num_bytes == one > 0
+
+
+def test_threads_share_it(model: VideoLM) -> None:
+    """Its accounts are right whoever keeps, finds and forgets at the same time."""
+    (first,) = VisionCache(model, VisionCacheConfig()).encode([read_clip()])
+    assert first[1].features is not None
+    one, wrong = first[1].features.tokens.nbytes, list[str]()
+    cache = VisionCache(model, VisionCacheConfig(max_bytes=3 * one))
+
+    def use(seed: int) -> None:
+        draw = random.Random(seed)
+        for _ in range(60):
+            name = str(draw.randrange(6))
+            frames, visual = read_clip(name, seed=int(name))
+            cache.expect(frames, visual)
+            (features,) = cache.features_for([visual], [name])
+            found = cache.find(name)
+            if not torch.equal(features.tokens, expected[name]):
+                wrong.append(name)
+            if found is not None and (found[0].source, found[1].content) != ("clip.mp4", name):
+                wrong.append(name)
+
+    with torch.inference_mode():
+        expected = {str(i): model.encode_media([read_clip(seed=i)[1]])[0].tokens for i in range(6)}
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(use, seed) for seed in range(4)]:
+            done.result()
+    assert wrong == []
+    assert cache.num_bytes == 3 * one == sum(map(_num_bytes, cache._kept.values()))
+
+
+def test_warnings_that_nobody_takes_do_not_add_up(model: VideoLM, tmp_path: Path) -> None:
+    cache = VisionCache(model, in_folder(tmp_path, max_folder_bytes=10))
+    for index in range(250):
+        cache.encode([read_clip(str(index))])
+    assert len(cache.take_warnings()) == 100
 
 
 def test_as_a_source_of_features_it_encodes_what_is_new_together(

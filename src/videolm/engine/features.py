@@ -31,24 +31,28 @@ class FeatureMemory:
         self._model = model
         self._max_bytes = max_bytes
         self._kept: OrderedDict[str, Features] = OrderedDict()
+        self._num_bytes = 0
 
     @torch.inference_mode()
     def features_for(self, media: Sequence[VisualInput], keys: Sequence[str]) -> Sequence[Features]:
         """All that are new are encoded together."""
         missing = {key: medium for key, medium in zip(keys, media, strict=True) if key not in self._kept}
         encoded = self._model.encode_media(list(missing.values()))
-        self._kept.update(zip(missing, encoded, strict=True))
+        for key, features in zip(missing, encoded, strict=True):
+            # What was encoded together shares memory: a copy keeps its own rows alone.
+            self._kept[key] = Features(tokens=features.tokens.clone())
+            self._num_bytes += features.tokens.nbytes
         for key in keys:
             self._kept.move_to_end(key)
         found = [self._kept[key] for key in keys]
-        while self._kept and self.num_bytes > self._max_bytes:
-            self._kept.popitem(last=False)
+        while self._num_bytes > self._max_bytes:
+            self._num_bytes -= self._kept.popitem(last=False)[1].tokens.nbytes
         return found
 
     @property
     def num_bytes(self) -> int:
         """Memory of what is kept."""
-        return sum(features.tokens.nbytes for features in self._kept.values())
+        return self._num_bytes
 
 
 def medium_key(medium: VisualInput) -> str:

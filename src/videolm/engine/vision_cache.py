@@ -23,6 +23,7 @@ from videolm.generation.params import check_whole
 from videolm.models.fingerprint import VisionFingerprint
 from videolm.models.video_lm import VideoLM
 
+_MOST_WARNINGS = 100
 _MOST_EXPECTED = 1024
 """Media that were announced and are not encoded yet; those that never will be must not add up."""
 
@@ -55,7 +56,8 @@ class VisionCache:
         self._folder = None if config.folder is None else _opened(config.folder, config.max_folder_bytes)
         self._kept: OrderedDict[str, StoredMedium] = OrderedDict()
         self._expected: OrderedDict[str, Frames] = OrderedDict()
-        self._warnings: list[str] = []
+        self._num_bytes = 0
+        self._warnings: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def key(self, content: str) -> str:
@@ -115,12 +117,12 @@ class VisionCache:
     @property
     def num_bytes(self) -> int:
         """Memory of what is kept."""
-        return sum(_num_bytes(stored) for stored in self._kept.values())
+        return self._num_bytes
 
     def take_warnings(self) -> tuple[str, ...]:
         """What went wrong with files since this was last called, one line each."""
         with self._lock:
-            taken, self._warnings = tuple(dict.fromkeys(self._warnings)), []
+            taken, self._warnings = tuple(self._warnings), {}
         return taken
 
     def _look_up(self, key: str) -> StoredMedium | None:
@@ -141,10 +143,12 @@ class VisionCache:
 
     def _keep(self, key: str, stored: StoredMedium, *, is_new: bool) -> None:
         with self._lock:
+            if (known := self._kept.pop(key, None)) is not None:
+                self._num_bytes -= _num_bytes(known)
             self._kept[key] = stored
-            self._kept.move_to_end(key)
-            while self._kept and self.num_bytes > self._max_bytes:
-                self._kept.popitem(last=False)
+            self._num_bytes += _num_bytes(stored)
+            while self._num_bytes > self._max_bytes:
+                self._num_bytes -= _num_bytes(self._kept.popitem(last=False)[1])
         if is_new and self._folder is not None:
             try:
                 self._folder.write(key, stored)
@@ -153,7 +157,8 @@ class VisionCache:
 
     def _warn(self, line: str) -> None:
         with self._lock:
-            self._warnings.append(line)
+            if len(self._warnings) < _MOST_WARNINGS:  # Nobody need ever take them.
+                self._warnings[line] = None
 
 
 def _num_bytes(stored: StoredMedium) -> int:
