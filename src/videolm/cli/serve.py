@@ -8,10 +8,12 @@ from argparse import ArgumentParser, Namespace
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videolm.cli import flags
+from videolm.cli.output import print_warnings
 from videolm.cli.sessions import open_session
 from videolm.errors import MissingExtraError
 from videolm.server.settings import MEDIA, ServerSettings
@@ -135,6 +137,8 @@ def _serve(session: Session, settings: ServerSettings, listener: socket) -> None
 
     def tell() -> None:
         print(f"{session.name} answers at {url_of(listener)}", flush=True)
+        if settings.api_key is None and not ip_address(listener.getsockname()[0]).is_loopback:
+            print_warnings([f"Whoever reaches {settings.host} may ask: there is no --api-key."])
 
     assert session.cache is not None
     prepare_frame = partial(fit_frame, settings=session.processor.video_pixels)

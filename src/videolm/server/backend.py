@@ -22,6 +22,8 @@ from videolm.engine.fitting import fit_to_context
 from videolm.engine.request import Request, RequestOutput
 from videolm.engine.vision_cache import VisionCache
 from videolm.errors import ProcessingError, VideoLMError
+from videolm.generation.sampling import LogitsProcessor
+from videolm.generation.structured import json_schema_processor
 from videolm.media.worker_pool import DecodePool
 from videolm.options import Options
 from videolm.reader import Medium, Reader
@@ -46,6 +48,8 @@ class Prompt:
 
     inputs: ModelInputs
     media_keys: tuple[str, ...]
+    processors: tuple[tuple[LogitsProcessor, ...], ...]
+    """Of each answer, which hold it to a format."""
     watch: Stopwatch
     """Has timed ``decode`` and ``preprocess``, and runs since the request came."""
     warnings: tuple[str, ...]
@@ -130,11 +134,13 @@ class Backend:
             special = processor.special_strings_in(messages)
         except ProcessingError as error:
             raise as_api_error(error, param="messages") from None
+        processors = [self._processors(asked) for _ in range(asked.num_choices)]
         options = Options(media=asked.options, params=asked.params)
         read_as_text = (f"The text spells {', '.join(special)}: read as text, not as a special token.",)
         return Prompt(
             inputs=inputs,
             media_keys=tuple(keys[id(visual)] for visual in inputs.media),
+            processors=tuple(processors),
             watch=watch,
             warnings=(
                 *(line for frames, _ in media for line in frames.warnings),
@@ -157,6 +163,17 @@ class Backend:
             raise as_api_error(error, param=asked.media[len(media)].param) from None
         return media
 
+    def _processors(self, asked: Asked) -> tuple[LogitsProcessor, ...]:
+        """Of one answer: each follows what is generated there."""
+        if asked.json_schema is None:
+            return ()
+        try:
+            return (
+                json_schema_processor(asked.json_schema, self.reader.processor.tokenizer, asked.params.stop_token_ids),
+            )
+        except VideoLMError as error:
+            raise as_api_error(error, param="response_format") from None
+
     def _check_context(self, inputs: ModelInputs, asked: Asked) -> None:
         try:
             fit_to_context(inputs, asked.params, self.loaded.model.model.config.decoder)
@@ -174,6 +191,7 @@ class Backend:
                 inputs=prompt.inputs,
                 params=asked.choice_params(index),
                 media_keys=prompt.media_keys,
+                logits_processors=prompt.processors[index],
             )
             for index in range(asked.num_choices)
         ]

@@ -156,4 +156,4 @@ class ModelList(Struct, kw_only=True):
 class Health(Struct, kw_only=True):
     """Whether requests are taken."""
 
-    status: Literal["ok", "draining", "failed"]
+    status: Literal["ok", "draining"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,7 +15,15 @@ from videolm.options import MediaOptions
 from videolm.reader import Source
 from videolm.server.errors import ApiError, as_api_error
 from videolm.server.limits import media_limits
-from videolm.server.schema import ChatRequest, InspectRequest, MediaPart, TextPart, UserMessage
+from videolm.server.schema import (
+    ChatRequest,
+    InspectRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    MediaPart,
+    TextPart,
+    UserMessage,
+)
 from videolm.server.settings import ServerSettings
 
 _SAME = (
@@ -58,6 +66,8 @@ class Asked:
     options: MediaOptions
     params: SamplingParams
     num_choices: int
+    json_schema: Mapping[str, Any] | None = None
+    """What each answer is held to; None for any text."""
 
     def messages(self, kinds: Sequence[MediaKind]) -> list[dict[str, Any]]:
         """The conversation as processors take it, now that the kinds of its media are known."""
@@ -103,6 +113,7 @@ def translate(
         options=media_options(request, settings),
         params=params_of(request, stop_token_ids),
         num_choices=request.n or 1,
+        json_schema=_json_schema(request),
     )
 
 
@@ -115,6 +126,12 @@ def _medium(part: MediaPart, param: str, num_before: int, resolver: Resolver, se
     if num_before == settings.max_media:
         raise _too_many_media(param, settings.max_media)
     return Medium(source=resolver.resolve(msgspec.to_builtins(part), param=param), param=param)
+
+
+def _json_schema(request: ChatRequest) -> Mapping[str, Any] | None:
+    if isinstance(request.response_format, JsonSchemaFormat):
+        return request.response_format.json_schema.schema
+    return {"type": "object"} if isinstance(request.response_format, JsonObjectFormat) else None
 
 
 def _too_many_media(param: str, most: int) -> ApiError:
