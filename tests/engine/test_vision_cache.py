@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -120,6 +121,34 @@ def test_as_a_source_of_features_it_encodes_what_is_new_together(
     for features, medium in zip([*found, *again], [*media, *media[:2]], strict=True):
         torch.testing.assert_close(features.tokens, model.encode_media([medium])[0].tokens)
     assert VisionCache(model, in_folder(tmp_path)).find(keys[0]) is None  # Nothing is known of its frames.
+
+
+def test_media_that_were_announced_are_found_once_they_are_encoded(
+    model: VideoLM, calls: list[int], tmp_path: Path
+) -> None:
+    frames, visual = read_clip()
+    cache = VisionCache(model, in_folder(tmp_path))
+    cache.expect(replace(frames, pixels=(np.zeros((2, 2, 3), np.uint8),)), visual)
+    assert cache.find("c") is None
+    (features,) = cache.features_for([visual], ["c"])
+    for each in (cache, VisionCache(model, in_folder(tmp_path))):
+        found = each.find("c")
+        assert found is not None
+        assert found[0] == frames
+        assert found[1].features is not None
+        assert torch.equal(found[1].features.tokens, features.tokens)
+    assert calls == [1]
+
+
+def test_media_that_were_encoded_before_they_were_announced_are_found(model: VideoLM) -> None:
+    frames, visual = read_clip()
+    cache = VisionCache(model, VisionCacheConfig())
+    cache.features_for([visual], ["c"])
+    assert cache.find("c") is None
+    cache.expect(frames, visual)
+    found = cache.find("c")
+    assert found is not None
+    assert found[0] == frames
 
 
 def test_media_with_features_go_through(model: VideoLM, calls: list[int], tmp_path: Path) -> None:
