@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +165,17 @@ def test_frames_are_taken_as_asked_for(
     assert answer.usage.prompt_tokens_details.visual_tokens == expected.usage.visual_tokens
 
 
-def test_warnings_are_told(client: openai.OpenAI, session: Session, demo_clip: Path, clip_part: dict[str, Any]) -> None:
-    expected = session.ask(demo_clip, QUESTION, frames=46, top_p=0.5)
+def test_warnings_are_told(client: openai.OpenAI, session: Session, clip: Path) -> None:
+    expected = session.ask(clip, QUESTION, frames=13, top_p=0.5)
     assert len(expected.warnings) > 1
-    fields = {"extra_body": {"num_frames": 46}, "top_p": 0.5}
-    answer = ask(client, [user(clip_part, QUESTION)], **fields)
+    url = f"data:video/mp4;base64,{base64.b64encode(clip.read_bytes()).decode()}"
+    messages = [user({"type": "video_url", "video_url": url}, QUESTION)]
+    fields = {"extra_body": {"num_frames": 13}, "top_p": 0.5}
+    answer = ask(client, messages, **fields)
     # They begin with what the video is called.
-    ends = [line.removeprefix(str(demo_clip)) for line in expected.warnings]
+    ends = [line.removeprefix(str(clip)) for line in expected.warnings]
     assert [line for line, end in zip(answer.warnings, ends, strict=True) if not line.endswith(end)] == []
-    assert list(ask(client, [user(clip_part, QUESTION)], stream=True, **fields))[-1].warnings == answer.warnings
+    assert list(ask(client, messages, stream=True, **fields))[-1].warnings == answer.warnings
 
 
 @pytest.mark.parametrize(
