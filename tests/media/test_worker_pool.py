@@ -1,9 +1,12 @@
 """The decode pool: the frames and the errors of ``load_media``, from processes that may die, hang or lie."""
 
+import fcntl
 import io
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -231,6 +234,19 @@ def test_a_decoder_that_died_idle_costs_nothing(clip: Clip) -> None:
         wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
         assert_same(pool.load(clip("h264.mp4"), sampling=EIGHT), before)
         assert pid not in decoders_of(pool)
+
+
+def test_a_server_may_have_thousands_of_connections(clip: Clip) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    with DecodePool(FIT, num_workers=1, timeout_s=60) as pool:
+        before = pool.load(clip("h264.mp4"), sampling=EIGHT)
+        (decoder,) = pool._idle
+        low, decoder.sock = decoder.sock, socket.socket(fileno=fcntl.fcntl(decoder.sock, fcntl.F_DUPFD_CLOEXEC, 2000))
+        low.close()
+        assert_same(pool.load(clip("h264.mp4"), sampling=EIGHT), before)
+        assert pool._idle == [decoder]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_process_that_forks_may_be_killed_too(clip: Clip) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import pickle
-import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 from videolm.media.source import OpenedSource, Progress, open_source
 from videolm.media.worker_answer import read_answer
-from videolm.media.worker_wire import WireError, receive, send
+from videolm.media.worker_wire import WireError, receive, send, set_timeout
 
 __all__ = ["DecodePool"]
 
@@ -109,6 +109,7 @@ class DecodePool:
         }
         with _descriptors(opened) as descriptors, self._decoder(opened.name) as decoder:
             ends = time.monotonic() + self._timeout_s
+            set_timeout(decoder.sock, ends)
             send(decoder.sock, request, descriptors=descriptors)
             header, surplus = receive(decoder.sock, ends=ends)
             for descriptor in surplus:
@@ -161,7 +162,7 @@ class DecodePool:
     def _living(self, idle: Decoder | None) -> Decoder:
         """The decoder itself, or a new one where there is none or it has died since."""
         if idle is not None:
-            if not select.select([idle.sock], [], [], 0)[0]:
+            if _is_waiting(idle):
                 idle.num_sources += 1
                 return idle
             self._forks.end(idle)
@@ -197,6 +198,18 @@ class DecodePool:
             f"Decoding {name} ended its process ({_told(status)}). Expected a file that decoders survive. "
             "Convert it, for example with ffmpeg; if others fail too, tell who runs this machine."
         )
+
+
+def _is_waiting(decoder: Decoder) -> bool:
+    """Whether a decoder lives and has nothing to say, as it should before it was asked."""
+    try:
+        decoder.sock.settimeout(0)
+        decoder.sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _closed(name: str) -> EngineError:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["WireError", "receive", "receive_into", "send"]
+__all__ = ["WireError", "receive", "receive_into", "send", "set_timeout"]
 
 LENGTH = struct.Struct(">I")
 MAX_HEADER_BYTES = 1 << 22
