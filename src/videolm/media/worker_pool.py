@@ -99,18 +99,10 @@ class DecodePool:
         if isinstance(source, Frames | Image.Image | list | tuple) or hasattr(source, "ndim"):
             return load_media(source, sampling=sampling, on_frame=self._prepare_frame, kind=kind, limits=limits)
         opened = open_source(source, limits, progress)
-        request = {
-            "name": opened.name,
-            "path": None if opened.path is None else os.path.abspath(opened.path),
-            # A caller's own rule may be more than its numbers. The decoder trusts what comes from here.
-            "sampling": base64.b64encode(pickle.dumps(sampling)).decode("ascii"),
-            "limits": asdict(limits),
-            "kind": kind,
-        }
         with _descriptors(opened) as descriptors, self._decoder(opened.name) as decoder:
             ends = time.monotonic() + self._timeout_s
             set_timeout(decoder.sock, ends)
-            send(decoder.sock, request, descriptors=descriptors)
+            send(decoder.sock, _request(opened, sampling, limits, kind), descriptors=descriptors)
             header, surplus = receive(decoder.sock, ends=ends)
             for descriptor in surplus:
                 os.close(descriptor)
@@ -198,6 +190,18 @@ class DecodePool:
             f"Decoding {name} ended its process ({_told(status)}). Expected a file that decoders survive. "
             "Convert it, for example with ffmpeg; if others fail too, tell who runs this machine."
         )
+
+
+def _request(opened: OpenedSource, sampling: FrameSampling, limits: MediaLimits, kind: str) -> dict[str, Any]:
+    """What a decoder is asked for."""
+    path = None if opened.path is None else os.path.abspath(opened.path)
+    return {
+        "name": opened.name,
+        "path": path,
+        "sampling": asdict(sampling),
+        "limits": asdict(limits),
+        "kind": kind,
+    }
 
 
 def _is_waiting(decoder: Decoder) -> bool:
