@@ -194,11 +194,11 @@ class DecodePool:
 
 def _request(opened: OpenedSource, sampling: FrameSampling, limits: MediaLimits, kind: str) -> dict[str, Any]:
     """What a decoder is asked for."""
-    path = None if opened.path is None else os.path.abspath(opened.path)
     return {
         "name": opened.name,
-        "path": path,
-        "sampling": asdict(sampling),
+        "path": None if opened.path is None else os.path.abspath(opened.path),
+        # A caller's own rule may be more than its numbers. The decoder trusts what comes from here.
+        "sampling": base64.b64encode(pickle.dumps(sampling)).decode("ascii"),
         "limits": asdict(limits),
         "kind": kind,
     }
