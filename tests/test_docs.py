@@ -103,3 +103,37 @@ def test_the_python_examples_compile() -> None:
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)):
             # A block may go on inside the class that an earlier one began.
             compile(textwrap.dedent(block), f"{page.name} block {number}", "exec")
+
+
+def test_the_page_on_serving_names_every_flag_with_its_default_and_no_other() -> None:
+    from videolm.cli import serve
+
+    page = (DOCS / "serving.md").read_text()
+    rows = dict(re.findall(r"^\| `(--[a-z-]+)` \| ([^|]+) \|", page, flags=re.MULTILINE))
+    settings: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(serve.ServerSettings)}
+    limits: dict[str, Any] = dataclasses.asdict(settings["media"])
+    defaults = {flag.name: settings[flag.field] for flag in serve.SETTINGS}
+    defaults |= {flag.name: limits[flag.field] for flag in serve.LIMITS}
+    wanted = {name: "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+              for name, value in defaults.items()}  # fmt: skip
+    wanted |= {name: "off" for name, _, _ in serve.SWITCHES}
+    wanted |= {"--cors-origin": "none", "--files-dir": "a temporary folder"}
+    assert rows == wanted
+
+
+def test_the_page_on_serving_names_every_field_endpoint_and_metric() -> None:
+    from videolm.server.metrics import Metrics
+    from videolm.server.openapi import OPERATIONS
+    from videolm.server.schema import ChatRequest
+
+    page = (DOCS / "serving.md").read_text()
+    supported, _, refused = page.partition("## Fields of a chat request")[2].partition("| refused |")
+    fields = {name for name in re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|[^|]*\|", supported, flags=re.M)))}
+    assert set(ChatRequest.__struct_fields__) <= fields
+    rejected = {name for name in re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|[^|]*\|", refused, flags=re.M)))}
+    assert not rejected & set(ChatRequest.__struct_fields__)
+    assert [each.path for each in OPERATIONS if f"{each.method.upper()} {each.path}`" not in page] == []
+    from videolm.engine.statistics import EngineStats
+
+    names = {metric.name for metric in Metrics(lambda: EngineStats(num_blocks=1)).registry.collect()}
+    assert [name for name in sorted(names) if name not in page] == []
