@@ -1,6 +1,8 @@
 """Running a task: asking, resuming, limits, reports."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+import videolm
 from videolm.contracts import Answer, MediaReport, Usage
-from videolm.errors import ArgumentError
+from videolm.errors import ArgumentError, MediaError
 from videolm.evaluation.runner import run, run_task
 from videolm.evaluation.scoring import compare_facts
 from videolm.evaluation.task import ItemScore, TaskItem
@@ -186,3 +189,58 @@ def test_foreign_predictions_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_task_names_the_nearest() -> None:
     with pytest.raises(ArgumentError, match="Try --task moving-shapes"):
         run("moving_shape", Reader())
+
+
+# --- several at once ---
+
+
+class Crowd(Reader):
+    """Answers once so many others are being asked, the later ones sooner."""
+
+    def __init__(self, expected: int, *, breaks_at: str = "") -> None:
+        super().__init__()
+        self.barrier = threading.Barrier(expected)
+        self.breaks_at = breaks_at
+
+    def ask(self, media: Any, question: str, **options: Any) -> Answer:
+        self.barrier.wait(20)
+        time.sleep(0.01 * ("dcba".index(media)))
+        if media == self.breaks_at:
+            raise MediaError(f"{media} cannot be read.")
+        return super().ask(media, question, **options)
+
+
+def test_several_are_asked_at_once_and_told_in_order(tmp_path: Path) -> None:
+    crowd = Crowd(2)
+    report = run_task(Letters(), crowd, at_once=2, out=tmp_path)
+    assert report.as_dict() == run_task(Letters(), Reader()).as_dict()
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [line["item"] for line in lines] == [f"letter-{index}" for index in range(4)]
+    assert [line["answer"] for line in lines] == list("abcd")
+
+
+def test_what_was_answered_before_one_that_fails_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="c cannot be read"):
+        run_task(Letters(), Crowd(2, breaks_at="c"), at_once=2, out=tmp_path)
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["item"] for line in lines] == ["letter-0", "letter-1"]
+    assert not [each for each in threading.enumerate() if each.name.startswith("videolm-evaluation")]
+    reader = Reader()
+    run_task(Letters(), reader, at_once=3, out=tmp_path)
+    assert sorted(reader.asked) == ["Which letter is number 2?", "Which letter is number 3?"]
+
+
+def test_at_least_one_is_asked_at_a_time() -> None:
+    with pytest.raises(ArgumentError, match="at_once is 0: expected a whole number of at least 1"):
+        run_task(Letters(), Reader(), at_once=0)
+
+
+def test_a_session_gives_the_same_answers_to_several_at_once(tmp_path: Path) -> None:
+    session = videolm.load()
+    answers = []
+    for at_once in (1, 4):
+        run("moving-shapes", session, limit=5, at_once=at_once, out=tmp_path / str(at_once))
+        lines = (tmp_path / str(at_once) / "predictions.jsonl").read_text().splitlines()
+        answers.append([(json.loads(line)["item"], json.loads(line)["answer"]) for line in lines])
+    assert answers[0] == answers[1]
+    assert len({answer for _, answer in answers[0]}) > 1

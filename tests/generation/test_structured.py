@@ -13,6 +13,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers import pre_tokenizers
 
 import videolm
 from videolm.errors import ArgumentError, GenerationError, MissingExtraError
@@ -107,6 +109,41 @@ def test_texts_match_their_expression_and_end(tokenizer: Tokenizer) -> None:
 def test_a_whole_answer_can_only_end(tokenizer: Tokenizer) -> None:
     processor = json_schema_processor(PERSON, tokenizer)
     assert allowed_after(processor, tokenizer, '{"age": 3, "sex": "f"}') == {tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize("forced", ["e\u0301, \u2581 and \ufb01", "a  b", "ﾃ", " x"])
+def test_a_text_that_a_tokenizer_would_change_can_be_said(forced: str) -> None:
+    """Where a grammar leaves one text, it is spelled to the letter, whatever the tokenizer makes of such texts."""
+    data = json.loads(make_tokenizer("byte_level").to_json())
+    data["normalizer"] = {"type": "NFKC"}
+    lacking = json.loads(make_tokenizer("metaspace_first").to_json())
+    vocabulary = {token: index for token, index in lacking["model"]["vocab"].items() if token != "▁"}
+    merges = [merge for merge in lacking["model"]["merges"] if "▁" not in merge]
+    lacking["model"] |= {"vocab": vocabulary, "merges": merges}
+    for changed in (data, lacking):
+        tokenizer = Tokenizer(Backend.from_str(json.dumps(changed)), {"eos_token": "</s>", "unk_token": "<unk>"})
+        processor = json_schema_processor({"const": {"k": forced}}, tokenizer)
+        ids = drawn(processor, tokenizer, 0)
+        assert json.loads(b"".join(spelled(tokenizer, index) for index in ids)) == {"k": forced}
+
+
+def spelled(tokenizer: Tokenizer, index: int) -> bytes:
+    """A token's own bytes."""
+    token = tokenizer._backend.id_to_token(index)
+    if match := re.fullmatch("<0x(..)>", token):
+        return bytes([int(match[1], 16)])
+    if isinstance(tokenizer._backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+        return bytes_of(token)
+    return token.replace("▁", " ").encode()
+
+
+def bytes_of(token: str) -> bytes:
+    """What the letters of byte-level tokens stand for."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    letters = {chr(byte): byte for byte in plain}
+    others = [byte for byte in range(256) if byte not in plain]
+    letters |= {chr(256 + place): byte for place, byte in enumerate(others)}
+    return bytes(letters[letter] for letter in token)
 
 
 def test_any_of_the_given_tokens_ends_it(plain: Tokenizer) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -18,6 +21,7 @@ from videolm.evaluation.predictions import Predictions, write_atomically
 from videolm.evaluation.report import Report, ScoredItem
 from videolm.evaluation.task import Task, TaskItem
 from videolm.evaluation.tasks import registry
+from videolm.generation.params import check_whole
 
 __all__ = ["run", "run_task"]
 
@@ -25,7 +29,13 @@ PACKAGES = ("videolm", "torch", "av", "numpy", "pillow")
 
 
 def run(
-    task_name: str, answerer: Answerer, *, limit: int | None = None, out: str | Path | None = None, **options: Any
+    task_name: str,
+    answerer: Answerer,
+    *,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    at_once: int = 1,
+    **options: Any,
 ) -> Report:
     """Evaluate ``answerer`` on a task by name.
 
@@ -33,15 +43,23 @@ def run(
         limit: Ask only so many items, the first ones.
         out: Folder for ``predictions.jsonl``, ``report.json`` and ``report.md``. Answers of the same task version,
             model and options that stand there already are kept and not asked for again.
+        at_once: Ask so many items at a time, each from a thread of its own; what a session answers is the same.
         options: For ``Answerer.ask``, such as ``frames``.
     """
-    return run_task(registry.task_named(task_name), answerer, limit=limit, out=out, **options)
+    return run_task(registry.task_named(task_name), answerer, limit=limit, out=out, at_once=at_once, **options)
 
 
 def run_task(
-    task: Task, answerer: Answerer, *, limit: int | None = None, out: str | Path | None = None, **options: Any
+    task: Task,
+    answerer: Answerer,
+    *,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    at_once: int = 1,
+    **options: Any,
 ) -> Report:
     """Evaluate ``answerer`` on a task."""
+    check_whole("at_once", at_once, 1)
     if limit is not None and limit < 1:
         raise ArgumentError(f"The limit is {limit}: at least 1 item is expected. Leave --limit out to ask all of them.")
     items = list(islice(task.items(), limit))
@@ -50,11 +68,16 @@ def run_task(
     key = json.loads(json.dumps(key, default=str))  # as it will be read back from the file
     predictions = Predictions(Path(out), key) if out is not None else None
     records = dict(predictions.answered) if predictions else {}
-    for item in tqdm(items, desc=f"evaluate {task.name}", unit="question", disable=None):
-        if item.id not in records:
-            records[item.id] = _ask(answerer, item, options)
+    new = [item for item in items if item.id not in records]
+    with (
+        closing(_answers(answerer, new, options, at_once)) as answers,
+        _bar(task, len(items), len(items) - len(new)) as bar,
+    ):
+        for record in answers:
+            records[record["item"]] = record
             if predictions:
-                predictions.add(records[item.id])
+                predictions.add(record)
+            bar.update()
     scored = [
         ScoredItem(item=item, answer=records[item.id]["answer"], score=task.score(item, records[item.id]["answer"]))
         for item in items
@@ -64,6 +87,31 @@ def run_task(
     if out is not None:
         _write(report, Path(out))
     return report
+
+
+def _bar(task: Task, total: int, initial: int) -> tqdm[Any]:
+    return tqdm(total=total, initial=initial, desc=f"evaluate {task.name}", unit="question", disable=None)
+
+
+def _answers(
+    answerer: Answerer, items: Sequence[TaskItem], options: Mapping[str, Any], at_once: int
+) -> Generator[dict[str, Any], None, None]:
+    """The record of each item, in their order."""
+    if at_once == 1:
+        for item in items:
+            yield _ask(answerer, item, options)
+        return
+    asked: deque[Future[dict[str, Any]]] = deque()
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="videolm-evaluation")
+    try:
+        for item in items:
+            asked.append(pool.submit(_ask, answerer, item, options))
+            if len(asked) == 2 * at_once:  # A slow one in front leaves the others something to do.
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _ask(answerer: Answerer, item: TaskItem, options: Mapping[str, Any]) -> dict[str, Any]:

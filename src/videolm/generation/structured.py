@@ -178,8 +178,28 @@ class _Tokenizers:
         with self._lock:
             known = self._made.setdefault(tokenizer, {})
             if ends not in known:
-                known[ends] = _library().LLTokenizer(tokenizer.to_json(), eos_token=list(ends))
+                library = _library()
+                own = library.LLTokenizer(tokenizer.to_json(), eos_token=list(ends))
+                known[ends] = library.LLTokenizer(library.TokenizerWrapper(_Exact(own, ends[0])), eos_token=list(ends))
             return known[ends]
+
+
+class _Exact:
+    """A tokenizer whose tokens always spell the very text: where a grammar leaves one text, they are what is taken.
+
+    Tokenizers that normalise, or lack a token, would have it spelled otherwise, and the answer could not go on.
+    """
+
+    def __init__(self, own: LLTokenizer, eos_id: int) -> None:
+        self._own = own
+        self.eos_token_id, self.bos_token_id = eos_id, None
+        self.tokens = [own.decode_bytes([index]) for index in range(own.vocab_size)]
+        self.special_token_ids = [index for index in range(own.vocab_size) if own.is_special_token(index)]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        words = text.decode() if isinstance(text, bytes) else text
+        ids = self._own.tokenize_str(words)
+        return ids if self._own.decode_bytes(ids) == words.encode() else self._own.greedy_tokenize(words)
 
 
 _TOKENIZERS = _Tokenizers()
