@@ -34,7 +34,7 @@ export class Stage {
     const frame = this.#frames[index];
     if (!frame) return;
     if (this.#video) this.#video.currentTime = frame.time_s ?? 0;
-    else if (frame.time_s !== null && frame.time_s !== undefined) this.#showFrame(index);
+    else if (frame.time_s !== null) this.#showFrame(index);
   }
 
   clear() {

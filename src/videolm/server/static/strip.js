@@ -71,13 +71,12 @@ export class Strip {
 }
 
 function item({ image, time_s: time }, index) {
-  const words = time === null || time === undefined ? `Tile ${index + 1}` : clock(time);
-  const spoken = time === null || time === undefined ? words : `Frame ${index + 1}, at ${seconds(time)}`;
+  const spoken = time === null ? `Picture ${index + 1}` : `Frame ${index + 1}, at ${clock(time)}`;
   return el(
     "li",
     { role: "option", "aria-label": spoken, "data-index": index },
     el("img", { src: image, alt: "", draggable: "false" }),
-    el("span", { class: "time" }, words),
+    time === null ? "" : el("span", { class: "time" }, clock(time)),
   );
 }
 
