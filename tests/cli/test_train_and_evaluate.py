@@ -50,7 +50,7 @@ def test_an_evaluation_prints_its_report(
     monkeypatch.setattr("videolm.evaluation.tasks.registry.task_named", lambda name: None)
     words = ["--task", "moving-shapes", "--model", str(tiny_model_folder), "--limit", "3", "--out", str(tmp_path)]
     assert main(["evaluate", *words]) == 0
-    assert calls == [("moving-shapes", str(tiny_model_folder), {"limit": 3, "out": str(tmp_path)})]
+    assert calls == [("moving-shapes", str(tiny_model_folder), {"limit": 3, "out": str(tmp_path), "at_once": 8})]
     assert capsys.readouterr() == ("# report\n", "")
     assert main(["evaluate", *words, "--keep-visual-tokens", "0.25", "--token-reduction", "fastvid"]) == 0
     assert calls[1][2] == calls[0][2] | {"visual_token_budget": 0.25, "token_reduction": "fastvid"}
