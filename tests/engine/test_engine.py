@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from videolm.contracts import Features, Usage, VisualInput
+from videolm.engine.batch import StepBatch
 from videolm.engine.config import EngineConfig
 from videolm.engine.engine import Engine
 from videolm.engine.features import FeatureMemory
@@ -318,6 +319,31 @@ def test_a_step_that_raises_ends_its_requests_and_the_engine_goes_on(
         )
     assert engine.num_used_blocks == 0
     assert engine.generate([request("a", [1, 2, 3])])[0].output_ids == expected
+
+
+def test_a_pass_that_fails_costs_the_request_that_it_fails_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"a": [1, 2, 3], "bad": [1, 2, 9], "b": [4, 5]}
+    expected = {name: engine.generate([request(name, ids)])[0].output_ids for name, ids in names.items()}
+    run = engine._runner.run
+
+    def spoiled(batch: StepBatch) -> Tensor:
+        if 9 in batch.input_ids.tolist():
+            raise RuntimeError("such a token")
+        return run(batch)
+
+    engine.add(request("a", names["a"]))
+    engine.step()
+    engine.add(request("bad", names["bad"]))
+    engine.add(request("b", names["b"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._runner, "run", spoiled)
+        outputs = {output.id: output for output in engine.step()}
+    assert {name: output.finish_reason for name, output in outputs.items()} == {"a": None, "bad": "error", "b": None}
+    assert str(outputs["bad"].error).startswith("Request bad was part of a step that failed (RuntimeError: such a")
+    done = finish(engine)
+    assert {name: done[name].output_ids for name in "ab"} == {name: expected[name] for name in "ab"}
+    assert engine.num_used_blocks == 0
+    assert engine.generate([request("bad", names["bad"])])[0].output_ids == expected["bad"]
 
 
 def test_logits_that_are_not_numbers_end_their_request_by_name(

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from videolm.contracts import Features, ModelInputs, Usage
+from videolm.engine.batch import Row
 from videolm.engine.request import EndReason, Request, RequestOutput
-from videolm.engine.work import Job
+from videolm.engine.work import Job, Work
 from videolm.errors import VideoLMError
 from videolm.generation.logprobs import TokenLogprobs, token_logprobs
 from videolm.generation.sampling import make_sampler, without
@@ -46,9 +47,17 @@ class Answering:
         self._start = time.perf_counter()
         self._first_token_s: float | None = None
 
-    def ids(self, start: int, count: int) -> tuple[int, ...]:
-        """Ids of the prompt and the answer so far."""
-        return tuple(self._ids[start : start + count])
+    def row(self, work: Work) -> Row:
+        """What a step computes for it."""
+        return Row(
+            inputs=self.inputs,
+            ids=tuple(self._ids[work.start : work.start + work.count]) + work.draft,
+            start=work.start,
+            blocks=work.job.blocks,
+            num_logits=1 + len(work.draft) if work.draws else 0,
+            rope_factor=self.rope_factor,
+            features=self.features,
+        )
 
     def draw(self, logits: Tensor, draft: Sequence[int]) -> list[int]:
         """Draw one token, and one more for each token of the draft that turns out right.

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 
-from videolm.engine.engine import Engine, pixel_bytes
+from videolm.engine.engine import Engine
 from videolm.engine.faults import told
 from videolm.engine.mailbox import Mailbox, News, deliver
 from videolm.engine.preparation import PreparationPool
-from videolm.engine.request import Request, RequestOutput
+from videolm.engine.request import Request, RequestOutput, pixel_bytes
 from videolm.engine.statistics import EngineStats
 from videolm.errors import EngineError, VideoLMError
 from videolm.generation.params import check_number

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from videolm.engine.answering import Answering
-from videolm.engine.batch import Row, StepBatch, media_between
+from videolm.engine.batch import StepBatch, media_between
 from videolm.engine.blocks import BlockPool
 from videolm.engine.config import EngineConfig
 from videolm.engine.draft import PromptLookup
@@ -20,7 +20,7 @@ from videolm.engine.keys import content_of, root_key
 from videolm.engine.memory import is_out_of_memory
 from videolm.engine.preparation import PreparationPool, Prepared
 from videolm.engine.preparing import prepare
-from videolm.engine.request import EndReason, Request, RequestOutput
+from videolm.engine.request import EndReason, Request, RequestOutput, pixel_bytes
 from videolm.engine.runner import ModelRunner
 from videolm.engine.scheduler import Scheduler
 from videolm.engine.statistics import EngineStats, Tally
@@ -29,7 +29,7 @@ from videolm.errors import ArgumentError, EngineError, VideoLMError
 from videolm.models.video_lm import VideoLM
 from videolm.processing.processor import Processor
 
-__all__ = ["Engine", "pixel_bytes"]
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -168,7 +168,7 @@ class Engine:
     def step(self) -> list[RequestOutput]:
         """Compute the next tokens; gives news of the requests that have any.
 
-        A fault ends the requests that were part of the step, and no others.
+        A fault ends the requests that have it, or all of the step where that cannot be told, and no others.
         """
         step = self._scheduler.schedule()
         failed: list[RequestOutput] = []
@@ -176,7 +176,7 @@ class Engine:
         try:
             self._runner.copy(step.copies)
             self._fetch_features(works, failed)
-            drawn = self._draw(works, self._runner.run(self._batch(works))) if works else []
+            drawn = self._compute(works) if works else []
         except BaseException as error:  # Whatever it is, the engine must go on; a library's panic is no Exception.
             left = replace(step, works=tuple(work for work in works if work.job.id in self._answering))
             if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -224,21 +224,24 @@ class Engine:
         for answering in {id(each): each for each, _ in wanted}.values():
             answering.vision_s += time.perf_counter() - start
 
+    def _compute(self, works: Sequence[Work]) -> list[RequestOutput]:
+        """One pass through the model; where that fails, one for each work: a fault costs the request that has it."""
+        try:
+            logits = self._runner.run(self._batch(works))
+        except Exception as error:
+            if len(works) == 1 or is_out_of_memory(error):
+                raise
+            outputs = []
+            for work in works:
+                try:
+                    outputs += self._compute([work])
+                except Exception as fault:
+                    outputs.append(self._fail(self._answering[work.job.id], fault))
+            return outputs
+        return self._draw(works, logits)
+
     def _batch(self, works: Sequence[Work]) -> StepBatch:
-        rows = []
-        for work in works:
-            answering = self._answering[work.job.id]
-            rows.append(
-                Row(
-                    inputs=answering.inputs,
-                    ids=answering.ids(work.start, work.count) + work.draft,
-                    start=work.start,
-                    blocks=work.job.blocks,
-                    num_logits=1 + len(work.draft) if work.draws else 0,
-                    rope_factor=answering.rope_factor,
-                    features=answering.features,
-                )
-            )
+        rows = [self._answering[work.job.id].row(work) for work in works]
         return StepBatch.of(rows, block_size=self.config.block_size, device=self.model.device)
 
     def _draw(self, works: Sequence[Work], logits: Tensor) -> list[RequestOutput]:
@@ -289,8 +292,3 @@ class Engine:
             num_blocks=scheduler.pool.num_blocks,
             num_preemptions=scheduler.num_preemptions,
         )
-
-
-def pixel_bytes(request: Request) -> int:
-    """Memory of a prepared request's media."""
-    return sum(medium.pixel_values.nbytes for medium in request.inputs.media) if request.inputs is not None else 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EndReason = FinishReason | Literal["abort", "error"]
 
-__all__ = ["EndReason", "Request", "RequestOutput"]
+__all__ = ["EndReason", "Request", "RequestOutput", "pixel_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +80,8 @@ class RequestOutput:
     def is_finished(self) -> bool:
         """Whether nothing follows."""
         return self.finish_reason is not None
+
+
+def pixel_bytes(request: Request) -> int:
+    """Memory of a prepared request's media."""
+    return sum(medium.pixel_values.nbytes for medium in request.inputs.media) if request.inputs is not None else 0
