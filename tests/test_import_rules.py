@@ -15,13 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 
 LEVELS_0_TO_3 = frozenset(
-    {"visual_tokens", "contracts", "devices", "media", "processing", "models", "weights", "generation"}
+    {"visual_tokens", "contracts", "devices", "freed_memory", "media", "processing", "models", "weights", "generation"}
     | {"options", "stopwatch", "families", "engine"}
 )
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "visual_tokens": frozenset(),
     "devices": frozenset(),
+    "freed_memory": frozenset(),
     "contracts": frozenset({"visual_tokens"}),
     "media": frozenset({"contracts"}),
     "world": frozenset({"contracts"}),

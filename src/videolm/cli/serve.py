@@ -51,6 +51,8 @@ SETTINGS = (
     _Flag("--api-key", "api_key", str, "KEY", f"answer only those who send this key; also {KEY_VARIABLE}"),
     _Flag("--max-running", "max_running", int, "N", "generate at most N answers at once; further ones wait"),
     _Flag("--max-queue", "max_queue", int, "N", "let at most N answers wait; further ones are refused"),
+    _Flag("--cache-bytes", "cache_bytes", int, "N", "memory for keys and values; left out, a quarter of what is free"),
+    _Flag("--feature-bytes", "feature_bytes", int, "N", "most memory for encoded pictures and videos"),
     _Flag("--request-timeout", "request_timeout_s", float, "S", "give an answer up after S seconds"),
     _Flag(
         "--shutdown-timeout", "shutdown_timeout_s", float, "S", "let running answers end within S seconds at the end"
@@ -113,7 +115,7 @@ def run(args: Namespace) -> int:
     from videolm.server.serving import listen
 
     with listen(settings) as listener:  # Before the weights, which take longer.
-        session = open_session(args, cache=VisionCacheConfig())
+        session = open_session(args, cache=VisionCacheConfig(max_bytes=settings.feature_bytes))
         _serve(session, settings, listener)
     return 0
 

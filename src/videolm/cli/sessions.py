@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from videolm.cli.progress import progress_bar
@@ -33,10 +34,10 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def open_session(args: Namespace, *, cache: VisionCacheConfig | None = None) -> Session:
-    """Load the model that the flags name; ``cache``: where encoded media are kept unless the flags say it."""
+    """Load the model that the flags name; ``cache``: how encoded media are kept, but for what the flags say."""
     from videolm.session import load
 
-    cache = _cache(args) or cache
+    cache = _cache(args, cache)
     with progress_bar("Loading the model", unit=" tensors") as update:
         return load(
             args.model,
@@ -50,8 +51,8 @@ def open_session(args: Namespace, *, cache: VisionCacheConfig | None = None) -> 
         )
 
 
-def _cache(args: Namespace) -> VisionCacheConfig | None:
-    """What the flags of ``add_cache_flags`` say, where the command has them."""
+def _cache(args: Namespace, cache: VisionCacheConfig | None) -> VisionCacheConfig | None:
+    """With the folder that the flags of ``add_cache_flags`` name, where the command has them."""
     from videolm.engine.vision_cache import VisionCacheConfig
 
     folder, num_gb = getattr(args, "cache", None), getattr(args, "cache_gb", None)
@@ -60,12 +61,9 @@ def _cache(args: Namespace) -> VisionCacheConfig | None:
     if folder is None and num_gb is not None:
         raise ArgumentError(f"--cache-gb is {num_gb:g}, but there is no --cache: expected both. Name a folder.")
     if folder is None:
-        return None
-    return (
-        VisionCacheConfig(folder=folder)
-        if num_gb is None
-        else VisionCacheConfig(folder=folder, max_folder_bytes=int(num_gb * 1e9))
-    )
+        return cache
+    cache = replace(cache or VisionCacheConfig(), folder=folder)
+    return cache if num_gb is None else replace(cache, max_folder_bytes=int(num_gb * 1e9))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from videolm.server.chat import ChatEndpoint
 from videolm.server.files import expire_files, file_routes
 from videolm.server.guards import ErrorAnswers, HeaderLimit
 from videolm.server.health import health_routes
+from videolm.server.housekeeping import keep_memory_small
 from videolm.server.inspect import InspectEndpoint
 from videolm.server.metrics import HttpMetrics
 from videolm.server.openapi import openapi_route
@@ -33,12 +34,16 @@ def build_app(backend: Backend) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        expiring = asyncio.create_task(expire_files(backend.files, backend.settings))
+        chores = {
+            asyncio.create_task(expire_files(backend.files, backend.settings)),
+            asyncio.create_task(keep_memory_small()),
+        }
         try:
             yield
         finally:
-            expiring.cancel()
-            await asyncio.wait({expiring})
+            for chore in chores:
+                chore.cancel()
+            await asyncio.wait(chores)
             await backend.close()
 
     app = Starlette(

@@ -84,7 +84,7 @@ class Backend:
         files: FileStore,
     ) -> Backend:
         """Make an engine for a loaded model; ``close`` ends it, and leaves the rest to whoever made it."""
-        config = EngineConfig(max_running=settings.max_running)
+        config = EngineConfig(max_running=settings.max_running, cache_bytes=settings.cache_bytes)
         engine = AsyncEngine(Engine(loaded.model, loaded.processor, config, features=cache))
         return cls(
             settings=settings,

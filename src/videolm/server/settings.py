@@ -29,6 +29,10 @@ class ServerSettings:
     """Most answers that are generated at once; further ones wait."""
     max_queue: int = 64
     """Most answers that wait beyond those; further ones are refused with 429."""
+    cache_bytes: int | None = None
+    """Memory for keys and values; None: a quarter of what is free, but no more than ``max_running`` whole contexts."""
+    feature_bytes: int = 1 << 30
+    """Most memory for encoded pictures and videos, which later questions about them find again."""
     request_timeout_s: float = 300.0
     """Most seconds for one request, from its body to its last token."""
     shutdown_timeout_s: float = 15.0
@@ -67,6 +71,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         check_whole("port", self.port, 0, 65535, hint="Use 8000, or 0 for any that is free.")
         check_whole("max_queue", self.max_queue, 0)
+        check_whole("feature_bytes", self.feature_bytes, 0)
+        if self.cache_bytes is not None:
+            check_whole("cache_bytes", self.cache_bytes, 1, hint="Leave it out to have it chosen.")
         for name in ("max_running", "max_body_bytes", "max_header_bytes", "max_media", "decode_workers"):
             check_whole(name, getattr(self, name), 1)
         check_whole("files_max_bytes", self.files_max_bytes, 1)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from videolm.freed_memory import give_back_free_memory
 from videolm.training.checkpoint import load_newest, write_checkpoint
 from videolm.training.config import TrainConfig
 from videolm.training.data import FailedSample
-from videolm.training.memory import give_back_free_memory
 from videolm.training.metrics import BadSamples, JsonLines, ProgressBar, report
 from videolm.training.packing import StepPacker
 from videolm.training.trainer import StepResult, Trainer

@@ -4,7 +4,7 @@ import platform
 
 import pytest
 
-from videolm.training.memory import give_back_free_memory
+from videolm.freed_memory import give_back_free_memory
 
 
 def _anonymous_bytes() -> int:
