@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,28 @@ def test_a_signal_under_load_ends_it_well(
     for answer in answers:
         whole = answer.status_code == 200 and (answer.text.endswith("data: [DONE]\n\n") or answer.json()["choices"])
         assert whole or answer.json()["error"]["code"] == "shutting_down"
+
+
+@pytest.mark.slow
+def test_clients_that_are_stuck_do_not_hold_the_end_up(eventually: Callable[..., None]) -> None:
+    body = json.dumps(LONG | {"stream": True, "logprobs": True, "top_logprobs": 20, "n": 8}).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: "
+    form = "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 999"
+    stuck = [
+        f"{head}{len(body)}\r\n\r\n".encode() + body,  # Its answer is never read.
+        f"{head}1000\r\n\r\n{{".encode(),
+        form.encode() + b'\r\n\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc',
+        head.encode(),
+        b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"",
+    ]
+    with serving("--shutdown-timeout", "2") as (process, url), ExitStack() as stack:
+        for sent in stuck:
+            address = ("127.0.0.1", int(url.rpartition(":")[2]))
+            connection = stack.enter_context(socket.create_connection(address, timeout=20))
+            connection.sendall(sent)
+        eventually(lambda: "videolm_requests_running 8.0" in httpx2.get(url + "/metrics").text)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
