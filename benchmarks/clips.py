@@ -25,6 +25,8 @@ class Clip:
     fps: int = 30
     bit_rate: int = 2_500_000
     noise: int = 6
+    seed: int = 1
+    """Of the noise: clips of different seeds are different videos."""
 
     @property
     def name(self) -> str:
@@ -32,7 +34,10 @@ class Clip:
 
     @property
     def file_name(self) -> str:
-        return f"h264_{self.width}x{self.height}_{self.fps}fps_{self.duration_s}s_{self.bit_rate}_{self.noise}.mp4"
+        seed = f"_{self.seed}" if self.seed > 1 else ""
+        return (
+            f"h264_{self.width}x{self.height}_{self.fps}fps_{self.duration_s}s_{self.bit_rate}_{self.noise}{seed}.mp4"
+        )
 
     @property
     def description(self) -> str:
@@ -71,7 +76,7 @@ def _test_picture(clip: Clip) -> av.filter.Graph:
     size = f"size={clip.width}x{clip.height}:rate={clip.fps}"
     graph.link_nodes(
         graph.add("testsrc2", size),
-        graph.add("noise", f"alls={clip.noise}:allf=t:all_seed=1"),
+        graph.add("noise", f"alls={clip.noise}:allf=t:all_seed={clip.seed}"),
         graph.add("format", "pix_fmts=yuv420p"),
         graph.add("buffersink"),
     ).configure()
