@@ -65,6 +65,21 @@ def test_a_body_that_is_too_large_is_refused_by_its_length(serve: Any) -> None:
         assert http.post(PATH, content=HELLO).status_code == 200
 
 
+def test_bodies_together_are_bounded(serve: Any, eventually: Callable[..., None]) -> None:
+    running = serve(max_bodies_bytes=3000)
+    with connected(running) as first, running.http() as http:
+        first.sendall(head(3000) + b"x" * 2990)
+        eventually(lambda: running.backend.admission.num_bytes == 2990)
+        refused = http.post(PATH, content=HELLO)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], refused.headers["retry-after"]) == (429, "queue_full", "1")
+        assert "at most 3000 with this one (--max-bodies-bytes)" in error["message"]
+        first.sendall(b"x" * 10)
+        assert answer_of(first)[0] == 400
+        eventually(lambda: running.backend.admission.num_bytes == 0)
+        assert http.post(PATH, content=HELLO).status_code == 200
+
+
 def test_a_slow_body_is_given_up(serve: Any, eventually: Callable[..., None]) -> None:
     running = serve(body_timeout_s=0.4)
     with connected(running) as sock:

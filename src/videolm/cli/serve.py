@@ -60,6 +60,7 @@ SETTINGS = (
     _Flag("--body-timeout", "body_timeout_s", float, "S", "expect headers and body of a request within S seconds"),
     _Flag("--keepalive", "keepalive_s", float, "S", "say in a silent stream every S seconds that it is alive"),
     _Flag("--max-body-bytes", "max_body_bytes", int, "N", "most bytes of a JSON body"),
+    _Flag("--max-bodies-bytes", "max_bodies_bytes", int, "N", "most bytes of all unanswered bodies together"),
     _Flag("--max-header-bytes", "max_header_bytes", int, "N", "most bytes of a request's line and headers"),
     _Flag("--max-media", "max_media", int, "N", "most pictures and videos in one request"),
     _Flag("--allowed-media-root", "allowed_media_root", Path, "DIR", "read local files that requests name below DIR"),
@@ -92,7 +93,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for defaults, group in ((own, SETTINGS), (asdict(MEDIA), LIMITS)):
         for flag in group:
             default = defaults[flag.field]
-            told = "" if default is None else f" (default: {default:g})" if _is_number(default) else f" ({default})"
+            told = "" if default is None else f" (default: {default})"
             parser.add_argument(
                 flag.name, dest=flag.field, type=flag.type, metavar=flag.metavar, help=f"{flag.help}{told}"
             )
@@ -163,7 +164,3 @@ def _check_packages() -> None:
 
 def _given(args: Namespace, names: list[str]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(args, name)) is not None}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -14,9 +14,12 @@ __all__ = ["Admission", "Place", "shutting_down"]
 class Admission:
     """Counts the answers that are being made; for the event loop alone."""
 
-    def __init__(self, max_unanswered: int) -> None:
+    def __init__(self, max_unanswered: int, max_bytes: int) -> None:
+        """``max_bytes``: of the bodies of all that is unanswered."""
         self._max_unanswered = max_unanswered
+        self._max_bytes = max_bytes
         self.num_unanswered = 0
+        self.num_bytes = 0
         self.is_draining = False
         """Whether no further request is taken."""
         self.is_over = False
@@ -32,21 +35,27 @@ class Admission:
             yield place
         finally:
             self.num_unanswered -= place.size
+            self.num_bytes -= place.num_bytes
 
     def take(self, count: int) -> None:
         """Count more answers, or refuse them."""
         if self.is_draining:
             raise shutting_down()
         if self.num_unanswered + count > self._max_unanswered:
-            raise ApiError(
-                429,
+            raise _full(
                 f"{self.num_unanswered} answers are being made or waited for, and {count} more would be too many: "
-                f"expected at most {self._max_unanswered} (--max-running and --max-queue). Ask again in a moment.",
-                type="rate_limit_error",
-                code="queue_full",
-                headers={"retry-after": "1"},
+                f"expected at most {self._max_unanswered} (--max-running and --max-queue)"
             )
         self.num_unanswered += count
+
+    def hold(self, num_bytes: int) -> None:
+        """Count bytes of a body, or refuse them."""
+        if self.num_bytes + num_bytes > self._max_bytes:
+            raise _full(
+                f"The bodies of requests that are unanswered have {self.num_bytes} bytes: expected at most "
+                f"{self._max_bytes} with this one (--max-bodies-bytes)"
+            )
+        self.num_bytes += num_bytes
 
     @contextmanager
     def running(self, task: asyncio.Task[object]) -> Iterator[None]:
@@ -75,11 +84,27 @@ class Place:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self.size = 0
+        self.num_bytes = 0
 
     def take(self, count: int) -> None:
         """Count so many answers more."""
         self._admission.take(count)
         self.size += count
+
+    def hold(self, num_bytes: int) -> None:
+        """Count so many bytes more of its body, which stays in memory until it is answered."""
+        self._admission.hold(num_bytes)
+        self.num_bytes += num_bytes
+
+
+def _full(problem: str) -> ApiError:
+    return ApiError(
+        429,
+        f"{problem}. Ask again in a moment.",
+        type="rate_limit_error",
+        code="queue_full",
+        headers={"retry-after": "1"},
+    )
 
 
 def shutting_down() -> ApiError:

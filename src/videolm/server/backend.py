@@ -94,7 +94,7 @@ class Backend:
             cache=cache,
             files=files,
             resolver=MediaPolicy(settings=settings, files=files),
-            admission=Admission(settings.max_running + settings.max_queue),
+            admission=Admission(settings.max_running + settings.max_queue, settings.max_bodies_bytes),
             readers=ThreadPoolExecutor(NUM_READERS, thread_name_prefix="videolm-reader"),
             metrics=Metrics(engine.stats),
             started=int(time.time()),

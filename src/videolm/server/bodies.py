@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.types import Receive, Scope
 
+from videolm.server.admission import Place
 from videolm.server.errors import ApiError
 from videolm.server.settings import ServerSettings
 
@@ -25,19 +26,20 @@ class ClientGoneError(Exception):
     """The client closed its connection: nobody waits for an answer."""
 
 
-async def read_json(scope: Scope, receive: Receive, settings: ServerSettings, kind: type[Body]) -> Body:
-    """The body as ``kind``; a large one is parsed beside the event loop."""
-    body = await read_body(scope, receive, settings)
+async def read_json(scope: Scope, receive: Receive, settings: ServerSettings, kind: type[Body], place: Place) -> Body:
+    """The body as ``kind``, counted where the request has its place; a large one is parsed beside the event loop."""
+    body = await read_body(scope, receive, settings, place)
     if len(body) < _LARGE:
         return decode(body, kind)
     return await asyncio.to_thread(decode, body, kind)
 
 
-async def read_body(scope: Scope, receive: Receive, settings: ServerSettings) -> bytes:
+async def read_body(scope: Scope, receive: Receive, settings: ServerSettings, place: Place) -> bytes:
     """The whole body.
 
     Raises:
-        ApiError: It is larger than ``max_body_bytes`` (413) or slower than ``body_timeout_s`` (408).
+        ApiError: It is larger than ``max_body_bytes`` (413) or slower than ``body_timeout_s`` (408), or all bodies
+            together are too large (429).
         ClientGoneError: The connection closed before its end.
     """
     declared = dict(scope["headers"]).get(b"content-length", b"0")
@@ -50,7 +52,8 @@ async def read_body(scope: Scope, receive: Receive, settings: ServerSettings) ->
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGoneError
-                body += message.get("body", b"")
+                body += (piece := message.get("body", b""))
+                place.hold(len(piece))
                 if len(body) > settings.max_body_bytes:
                     raise _too_large(f"more than {settings.max_body_bytes} bytes", settings)
                 if not message.get("more_body", False):

@@ -45,7 +45,7 @@ class ChatEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         backend = self._backend
         with backend.admission.place() as place:
-            request = await read_json(scope, receive, backend.settings, ChatRequest)
+            request = await read_json(scope, receive, backend.settings, ChatRequest, place)
             check_model(request.model, backend)
             asked = translate(request, backend.resolver, backend.settings, backend.loaded.stop_token_ids)
             place.take(asked.num_choices - 1)

@@ -53,8 +53,8 @@ class InspectEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         backend = self._backend
-        with backend.admission.place():
-            request = await read_json(scope, receive, backend.settings, InspectRequest)
+        with backend.admission.place() as place:
+            request = await read_json(scope, receive, backend.settings, InspectRequest, place)
             if request.model is not None:
                 check_model(request.model, backend)
             options = media_options(request, backend.settings)

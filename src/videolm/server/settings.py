@@ -47,6 +47,8 @@ class ServerSettings:
     """Fetch no URL at all."""
     max_body_bytes: int = 64 << 20
     """Most bytes of a JSON body: a video of 45 MB as base64."""
+    max_bodies_bytes: int = 1 << 30
+    """Most bytes of the JSON bodies of all unanswered requests together."""
     max_header_bytes: int = 32 << 10
     """Most bytes of a request's line and headers."""
     max_media: int = 8
@@ -74,7 +76,14 @@ class ServerSettings:
         check_whole("feature_bytes", self.feature_bytes, 0)
         if self.cache_bytes is not None:
             check_whole("cache_bytes", self.cache_bytes, 1, hint="Leave it out to have it chosen.")
-        for name in ("max_running", "max_body_bytes", "max_header_bytes", "max_media", "decode_workers"):
+        for name in (
+            "max_running",
+            "max_body_bytes",
+            "max_bodies_bytes",
+            "max_header_bytes",
+            "max_media",
+            "decode_workers",
+        ):
             check_whole(name, getattr(self, name), 1)
         check_whole("files_max_bytes", self.files_max_bytes, 1)
         for name in ("request_timeout_s", "decode_timeout_s", "files_max_age_s", "body_timeout_s", "keepalive_s"):
