@@ -69,6 +69,8 @@ def answer(running: Any, **fields: Any) -> str:
 def test_a_client_that_never_reads_is_cut_off(serve: Any, connect: Connect, eventually: Any) -> None:
     running = serve(body_timeout_s=0.5)
     expected = answer(running)
+    # What is accepted inherits it: buffers that are soon full.
+    running.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
     connection = connect(running)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
     body = json.dumps(MUCH | {"stream": True}).encode()
