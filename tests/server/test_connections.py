@@ -161,12 +161,12 @@ def test_requests_beyond_the_queue_are_refused(serve: Any, slow: Any, eventually
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_request_that_takes_too_long_is_given_up(serve: Any, slow: Any, eventually: Any, stream: bool) -> None:
-    running = slow(serve(request_timeout_s=0.5), 0.05)
+    running = slow(serve(request_timeout_s=2.0), 0.05)
     with running.http() as http:
         response = http.post(PATH, json=LONG | {"stream": stream})
         if stream:
             *chunks, failed, done = events_of(response)
-            assert len(chunks) > 1
+            assert chunks
             assert done == "data: [DONE]"
             error = json.loads(failed.removeprefix("data: "))["error"]
         else:
@@ -207,8 +207,8 @@ def test_running_answers_are_finished_at_the_end(serve: Any, slow: Any) -> None:
         socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=1).close()
 
 
-def test_what_runs_too_long_at_the_end_is_told_so(serve: Any, slow: Any) -> None:
-    running = slow(serve(shutdown_timeout_s=0.3), 0.05)
+def test_what_runs_too_long_at_the_end_is_told_so(serve: Any, slow: Any, eventually: Any) -> None:
+    running = slow(serve(shutdown_timeout_s=1.0), 0.05)
     answers: dict[bool, Any] = {}
 
     def ask(stream: bool) -> None:
@@ -217,27 +217,29 @@ def test_what_runs_too_long_at_the_end_is_told_so(serve: Any, slow: Any) -> None
     threads = [threading.Thread(target=ask, args=(stream,)) for stream in (False, True)]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    eventually(
+        lambda: running.backend.engine.stats().generated_tokens > 5 and running.backend.engine.num_unfinished == 2
+    )
     running.end()
     for thread in threads:
         thread.join(10)
     assert error_of(answers[False], 503)["code"] == "shutting_down"
     assert answers[True].status_code == 200
     *chunks, failed, done = events_of(answers[True])
-    assert len(chunks) > 1
+    assert chunks
     assert json.loads(failed.removeprefix("data: "))["error"]["code"] == "shutting_down"
     assert done == "data: [DONE]"
 
 
-def test_a_server_that_ends_takes_nothing_more_and_says_so(serve: Any, slow: Any) -> None:
+def test_a_server_that_ends_takes_nothing_more_and_says_so(serve: Any, slow: Any, eventually: Any) -> None:
     running = slow(serve(shutdown_timeout_s=10.0), 0.02)
     with running.http() as http, running.openai() as client:
         assert http.get("/health").json() == {"status": "ok"}
         stream = client.chat.completions.create(**LONG | {"max_tokens": 60}, stream=True)
         next(stream)
         running.loop.call_soon_threadsafe(running.backend.admission.drain, 10.0)
-        time.sleep(0.1)
-        assert (http.get("/health").status_code, http.get("/health").json()) == (503, {"status": "draining"})
+        eventually(lambda: http.get("/health").status_code == 503)
+        assert http.get("/health").json() == {"status": "draining"}
         assert http.get("/health/live").json() == {"status": "ok"}
         refused = http.post(PATH, json=LONG)
         assert error_of(refused, 503)["code"] == "shutting_down"

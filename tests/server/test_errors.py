@@ -172,3 +172,15 @@ def test_too_many_media_are_refused(serve: Any, picture_part: dict[str, Any]) ->
     with serve(max_media=2).openai() as client, pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model=MODEL, messages=[message])
     assert (caught.value.code, caught.value.param) == ("too_many_media", "messages[0].content[2]")
+
+
+def test_what_an_unforeseen_fault_says_is_for_the_log_alone() -> None:
+    from videolm.engine.faults import told
+    from videolm.server.errors import as_api_error
+
+    error = as_api_error(told(ValueError("the words of a prompt"), "chatcmpl-1-0"))
+    assert (error.status, error.type) == (500, "server_error")
+    assert error.message == ("The server failed (ValueError): an answer was expected. Ask again, or tell who runs it.")
+    memory = as_api_error(told(MemoryError(), "chatcmpl-1-0"))
+    assert memory.status == 500
+    assert "needs more memory than there is" in memory.message

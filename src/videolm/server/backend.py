@@ -195,7 +195,8 @@ class Backend:
             )
             for index in range(asked.num_choices)
         ]
-        news: asyncio.Queue[tuple[int, RequestOutput] | Exception] = asyncio.Queue()
+        # A client that does not read is waited for in the engine's streams, which join what was not taken.
+        news: asyncio.Queue[tuple[int, RequestOutput] | Exception] = asyncio.Queue(maxsize=len(requests))
         tasks = [asyncio.create_task(self._follow(0, requests[0], news))]
         try:
             num_left = len(requests)
@@ -218,7 +219,7 @@ class Backend:
     ) -> None:
         try:
             async for output in self.engine.stream(request):
-                news.put_nowait((index, output))
+                await news.put((index, output))
         except Exception as error:  # Whatever it is, it is told to whoever asked.
             # What was wrong, without the name of a request that its caller did not choose.
-            news.put_nowait(error.__cause__ if isinstance(error.__cause__, VideoLMError) else error)
+            await news.put(error.__cause__ if isinstance(error.__cause__, VideoLMError) else error)

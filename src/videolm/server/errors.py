@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
+from videolm.engine.memory import is_out_of_memory
 from videolm.errors import (
     CapacityError,
     EngineError,
@@ -65,12 +66,15 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
-def as_api_error(error: Exception, *, param: str | None = None) -> ApiError:
+def as_api_error(error: BaseException, *, param: str | None = None) -> ApiError:
     """Any exception as what its cause deserves: 400 for a mistake in the request, 500 for a fault of ours."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, CapacityError):
         return ApiError(400, _line(error), param=param, code="context_length_exceeded")
+    cause = error.__cause__
+    if isinstance(error, EngineError) and cause is not None and not is_out_of_memory(cause):
+        error = cause  # Nobody foresaw it, so its words are for the log.
     if isinstance(error, EngineError | GenerationError):
         return ApiError(500, _line(error), type="server_error")
     if isinstance(error, VideoLMError):
