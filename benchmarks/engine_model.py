@@ -36,7 +36,7 @@ SMALL_DECODER = {
 
 def model_folder(kind: str = "mid", dtype: str = "bfloat16", cache: Path = CACHE) -> Path:
     """A model's folder, made if the cache does not hold it yet: ``mid`` (573 million parameters) or ``small``."""
-    folder = cache / f"{kind}-{dtype}"
+    folder = cache / f"{kind}-{dtype}-2"
     if not folder.exists():
         partial = cache / f"{kind}-{dtype}.partial-{os.getpid()}"
         parts = partial / "parts"
@@ -80,14 +80,17 @@ def _write_parts(folder: Path, config: dict[str, Any]) -> None:
     }
     for name, values in files.items():
         (folder / name).write_text(json.dumps(values, indent=1))
-    _tokenizer().save(str(folder / "tokenizer.json"))
+    _tokenizer(config["text_config"]["vocab_size"]).save(str(folder / "tokenizer.json"))
 
 
-def _tokenizer() -> Tokenizer:
-    """One token a byte, after the special ones; any id below the vocabulary's size may be generated."""
+def _tokenizer(size: int) -> Tokenizer:
+    """One token a byte, after the special ones; what is left of the vocabulary are words that no text holds."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     assert set(string.ascii_letters) <= set(alphabet)
-    vocabulary = {token: index for index, token in enumerate((*SPECIAL, *alphabet))}
+    pieces = [*SPECIAL, *alphabet]
+    # Random weights give any id, and a streamed token has to be seen.
+    pieces += [f"\u0120w{index}" for index in range(len(pieces), size)]
+    vocabulary = {token: index for index, token in enumerate(pieces)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -17,6 +17,7 @@ import bench_decode
 import bench_engine
 import bench_preprocess
 import bench_startup
+import engine_plan
 from plans import add_plan_arguments, plan_of
 from reports import ROOT, report_name, report_text
 
@@ -44,8 +45,8 @@ def main() -> None:
         sections.extend(bench_preprocess.run(plan, arguments.cache))
     if "startup" in arguments.only:
         sections.append(bench_startup.run(plan))
-    engine_plan = bench_engine.QUICK if arguments.quick else bench_engine.EnginePlan()
-    engine_rows = [bench_engine.run(name, engine_plan, arguments.cache) for name in engine_names]
+    sizes = engine_plan.QUICK if arguments.quick else engine_plan.DEFAULT
+    engine_rows = [bench_engine.run(name, sizes, arguments.cache) for name in engine_names]
     sections.extend(row.as_section() for row in engine_rows)
     today = datetime.date.today()
     text = report_text(sections, arguments=sys.argv[1:], today=today)

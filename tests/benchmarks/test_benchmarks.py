@@ -8,10 +8,10 @@ from pathlib import Path
 
 import av
 import bench_decode
-import bench_engine
 import bench_preprocess
 import bench_startup
 import engine_model
+import engine_ours
 import engine_rows
 import numpy as np
 import plans
@@ -186,8 +186,8 @@ def test_json_is_for_one_row_about_the_engine(
 def test_models_of_the_engine_rows_load_and_answer_alike(tmp_path: Path) -> None:
     folder = engine_model.model_folder("small", "float32", tmp_path)
     assert engine_model.model_folder("small", "float32", tmp_path) == folder
-    ours = bench_engine.Ours(folder, dtype="float32")
-    ids = bench_engine._text(20, 1)
+    ours = engine_ours.Ours(folder, dtype="float32")
+    ids = engine_ours.text_ids(20, 1)
     first, times = ours.generate(ModelInputs(input_ids=tuple(ids)), 5)
     again, _ = ours.generate(ModelInputs(input_ids=tuple(ids)), 5)
     assert first == again
