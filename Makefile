@@ -46,11 +46,14 @@ mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/finish.yaml --resume
 	$(BIN)/python -m videolm.mini.adopt runs/mini/finish/export
 
-bench-env: ## install the peer of the engine's benchmarks into .venv-bench
+bench-env: .venv-bench/.installed ## install the peer of the engine's benchmarks into .venv-bench
+
+.venv-bench/.installed: benchmarks/peer-requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --disable-pip-version-check -c constraints.txt -r benchmarks/peer-requirements.txt
+	@touch $@
 
-bench: $(VENV)/.installed-dev ## run every benchmark and write the dated report
+bench: $(VENV)/.installed-dev bench-env ## run every benchmark, in more than an hour, and write the dated report
 	@$(BIN)/python benchmarks/run.py
 
 clean: ## remove .venv and everything that was built

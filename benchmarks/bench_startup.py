@@ -63,17 +63,17 @@ def demo_question() -> tuple[Path, str]:
     return first.media, first.question
 
 
-def time_process(command: list[str]) -> float:
+def time_process(command: list[str], env: dict[str, str] | None = None) -> float:
     """Milliseconds until the process has ended well."""
     start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
     return (time.perf_counter() - start) * 1000
 
 
-def time_to_first_output(command: list[str]) -> float:
+def time_to_first_output(command: list[str], env: dict[str, str] | None = None) -> float:
     """Milliseconds until the process has written its first byte to standard output."""
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env) as process:
         assert process.stdout is not None
         first = os.read(process.stdout.fileno(), 1)
         elapsed_ms = (time.perf_counter() - start) * 1000

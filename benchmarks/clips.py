@@ -58,6 +58,31 @@ def make_clip(clip: Clip, cache: Path = CACHE) -> Path:
     return path
 
 
+def make_long_clip(clip: Clip, duration_s: int, cache: Path = CACHE) -> Path:
+    """A clip repeated up to a duration, its packets copied: an hour is there in seconds."""
+    source, path = make_clip(clip, cache), cache / f"{duration_s}s_of_{clip.file_name}"
+    if not path.exists():
+        partial = path.with_suffix(".partial.mp4")
+        _repeat(source, duration_s // clip.duration_s, partial)
+        os.replace(partial, path)
+    return path
+
+
+def _repeat(source: Path, times: int, path: Path) -> None:
+    with av.open(str(source)) as once, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(once.streams.video[0])
+        packets = [packet for packet in once.demux(video=0) if packet.size]
+        base = once.streams.video[0].time_base
+        assert base is not None
+        stamps = [(packet.dts or 0, packet.pts or 0) for packet in packets]
+        length = int(once.streams.video[0].duration or 0)
+        for turn in range(times):
+            for packet, (dts, pts) in zip(packets, stamps, strict=True):
+                packet.stream, packet.time_base = stream, base
+                packet.dts, packet.pts = dts + turn * length, pts + turn * length
+                output.mux(packet)
+
+
 def _encode(clip: Clip, path: Path) -> None:
     graph = _test_picture(clip)
     with av.open(str(path), "w") as output:

@@ -32,10 +32,23 @@ SMALL_DECODER = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 4, "vocab_size": 512,
 }  # fmt: skip
+SLIM_TOWER = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
+SLIM_DECODER = {
+    "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "vocab_size": 512, "max_position_embeddings": 65536,
+}  # fmt: skip
+PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "mid": ({}, {}),
+    "slim": (SLIM_TOWER, SLIM_DECODER),
+    "small": (SMALL_TOWER, SMALL_DECODER),
+}
 
 
 def model_folder(kind: str = "mid", dtype: str = "bfloat16", cache: Path = CACHE) -> Path:
-    """A model's folder, made if the cache does not hold it yet: ``mid`` (573 million parameters) or ``small``."""
+    """A model's folder, made if the cache does not hold it yet: ``mid`` (573 million weights), ``slim`` or ``small``.
+
+    ``slim`` has the frames and tokens of ``mid``, a long context and few weights: for how things grow.
+    """
     folder = cache / f"{kind}-{dtype}-2"
     if not folder.exists():
         partial = cache / f"{kind}-{dtype}.partial-{os.getpid()}"
@@ -53,13 +66,13 @@ def model_folder(kind: str = "mid", dtype: str = "bfloat16", cache: Path = CACHE
 
 def config_of(kind: str) -> dict[str, Any]:
     """``config.json`` of a kind of model."""
-    small = kind == "small"
+    small, (tower, decoder) = kind == "small", PARTS[kind]
     return {
         "model_type": "llava_next_video", "architectures": ["LlavaNextVideoForConditionalGeneration"],
         "image_token_index": 4, "video_token_index": 3, "tie_word_embeddings": False,
         "image_grid_pinpoints": [[56, 112], [112, 56]] if small else [[336, 672], [672, 336], [672, 672]],
-        "vision_config": TOWER | (SMALL_TOWER if small else {}),
-        "text_config": DECODER | (SMALL_DECODER if small else {}),
+        "vision_config": TOWER | tower,
+        "text_config": DECODER | decoder,
     }  # fmt: skip
 
 

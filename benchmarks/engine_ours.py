@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from engine_model import model_folder
 from engine_plan import EnginePlan
 from peers import THREADS, Peer
 
-from videolm.contracts import ModelInputs, VisualInput
+from videolm.contracts import Frames, ModelInputs, VisualInput
+from videolm.engine.async_engine import AsyncEngine
 from videolm.engine.config import EngineConfig
 from videolm.engine.engine import Engine
 from videolm.engine.request import Request
 from videolm.families import auto
 from videolm.generation.params import SamplingParams
+from videolm.media.load import load_media
+from videolm.media.sampling import FrameSampling
+from videolm.models.video_lm import VideoLM
 from videolm.weights.quantize import WeightQuantization
 
 FIRST_ID, VIDEO_ID = 5, 3
@@ -58,15 +66,73 @@ class Ours:
                 ids = output.output_ids
         return list(ids), times
 
+    def ask(self, path: Path, num_frames: int, num_new: int, question: str) -> tuple[list[int], list[float]]:
+        """From a file to an answer; reading it counts."""
+        start = time.perf_counter()
+        media = (self.read(path, num_frames),)
+        late = time.perf_counter() - start
+        params = greedy(num_new)
+        ids, times = self.answer(Request(id=self.new_id(), messages=messages(question), media=media, params=params))
+        return ids, [late + each for each in times]
+
+    def read(self, path: Path, num_frames: int) -> Frames:
+        """The frames that the models' documentation takes."""
+        sampling = FrameSampling(rule="arange", num_frames=num_frames)
+        return load_media(path, sampling=sampling, on_frame=self.engine.processor.prepare_frame)
+
+    def prompt(self, path: Path, num_frames: int, question: str) -> ModelInputs:
+        """What the model is given for such a question."""
+        processor = self.engine.processor
+        return processor.prepare_text(messages(question), [processor.prepare_medium(self.read(path, num_frames))])
+
     def new_id(self) -> str:
         """A name that no other request has."""
         self._count += 1
         return str(self._count)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One request's answer; seconds since the first request could have come, as when it came itself."""
+
+    ids: tuple[int, ...]
+    came_s: float
+    first_s: float
+    last_s: float
+
+
+def answer_arriving(ours: Ours, arrivals: Sequence[tuple[float, Request]]) -> list[Answered]:
+    """Answer requests that arrive at given times, streaming, as a server does."""
+
+    async def answer(engine: AsyncEngine, came_s: float, request: Request) -> Answered:
+        await asyncio.sleep(max(came_s - (time.perf_counter() - start), 0))
+        first_s, ids = 0.0, tuple[int, ...]()
+        async for output in engine.stream(request):
+            ids, first_s = output.output_ids, first_s or time.perf_counter() - start
+        return Answered(ids=ids, came_s=came_s, first_s=first_s, last_s=time.perf_counter() - start)
+
+    async def answer_all() -> list[Answered]:
+        async with AsyncEngine(ours.engine) as engine:
+            return await asyncio.gather(*(answer(engine, came_s, request) for came_s, request in arrivals))
+
+    start = time.perf_counter()
+    return asyncio.run(answer_all())
+
+
 def greedy(num_new: int) -> SamplingParams:
     """Exactly so many tokens, each the likeliest."""
     return SamplingParams(max_new_tokens=num_new, min_new_tokens=num_new)
+
+
+def messages(question: str, path: Path | None = None) -> list[dict[str, Any]]:
+    """A question about a video, which comes apart where no path is given."""
+    video = {"type": "video"} if path is None else {"type": "video", "video": str(path)}
+    return [{"role": "user", "content": [video, {"type": "text", "text": question}]}]
+
+
+def prompt_text(folder: Path, question: str) -> str:
+    """The same as text with a placeholder, as the peer's processor takes it."""
+    return auto.load_processor(folder).apply_chat_template(messages(question), add_generation_prompt=True)
 
 
 def setting_text(plan: EnginePlan) -> str:
@@ -125,16 +191,47 @@ def errors_text(mine: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor) -
     return f"RMS error against float32: ours {own:.2g}, peer {other:.2g}"
 
 
-def check_small(cache: Path) -> str:
+def check_small(cache: Path, video: Path | None = None) -> str:
     """In float32 the ids of both sides are equal; anything else ends the benchmark."""
     folder = model_folder("small", "float32", cache)
     ours = Ours(folder, dtype="float32")
-    with Peer(folder, "float32") as peer:
-        for seed in range(3):
-            ids = text_ids(30 + seed, seed)
-            mine, _ = ours.generate(ModelInputs(input_ids=tuple(ids)), 16)
-            expect_equal(mine, peer.call("generate", ids=[ids], max_new_tokens=16)["ids"][0])
+    prompts = [ModelInputs(input_ids=tuple(text_ids(30 + seed, seed))) for seed in range(3)]
+    if video is not None:
+        prompts = [ours.prompt(video, num_frames, "What is there to see?") for num_frames in (1, 2, 4)]
+    requests = [Request(id=ours.new_id(), inputs=inputs, params=greedy(16)) for inputs in prompts]
+    together = ours.engine.generate(requests)
+    with Peer(folder, "float32") as peer, tempfile.TemporaryDirectory() as work:
+        for inputs, output in zip(prompts, together, strict=True):
+            mine, _ = ours.generate(inputs, 16)
+            expect_equal(mine, output.output_ids)
+            pixels = saved_pixels(inputs, Path(work))
+            theirs = peer.call("generate", ids=[list(inputs.input_ids)], pixels=pixels, max_new_tokens=16)["ids"][0]
+            expect_equal(mine, theirs)
     return "float32: equal ids"
+
+
+def saved_pixels(inputs: ModelInputs, folder: Path) -> str | None:
+    """A file with the pixel values of a prompt's video, for the peer; None for a prompt of text alone."""
+    if not inputs.media:
+        return None
+    torch.save(inputs.media[0].pixel_values[None], folder / "pixels.pt")
+    return str(folder / "pixels.pt")
+
+
+@torch.inference_mode()
+def first_logits(model: VideoLM, inputs: ModelInputs) -> torch.Tensor:
+    """What a model says after a prompt, ``[1, V]``."""
+    return model.prefill(inputs, model.new_cache()).float()
+
+
+def logit_errors(folder: Path, models: Sequence[VideoLM], peer: Peer, inputs: ModelInputs) -> list[str]:
+    """For each of our models: how far it and the peer are from float32 after a prompt."""
+    exact = first_logits(auto.load_model(folder, device=torch.device("cpu"), dtype=torch.float32), inputs)
+    with tempfile.TemporaryDirectory() as work:
+        file, pixels = Path(work) / "logits.pt", saved_pixels(inputs, Path(work))
+        peer.call("generate", ids=[list(inputs.input_ids)], pixels=pixels, max_new_tokens=1, logits=str(file))
+        theirs = torch.load(file)[:1]
+    return [errors_text(first_logits(model, inputs), theirs, exact) for model in models]
 
 
 def expect_equal(mine: Sequence[int], theirs: Sequence[int]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from measuring import machine_busy_ms, spread_text
@@ -55,6 +56,8 @@ class EngineRow:
     rows: tuple[SubRow, ...]
     reading: tuple[str, ...] = ()
     others_share: float | None = None
+    draw: Callable[[Path], None] | None = None
+    """Writes a plot into a PNG file."""
 
     def as_object(self) -> dict[str, Any]:
         """The first sub-row speaks for all."""
@@ -91,11 +94,16 @@ class Sampler:
         self, ours: Callable[[int], float], peer: Callable[[int], float]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Both are called with the number of the repeat and give what they measured."""
-        taken: tuple[list[float], list[float]] = ([], [])
+        taken = self.rounds((ours, peer))
+        return taken[0], taken[1]
+
+    def rounds(self, functions: Sequence[Callable[[int], float]]) -> list[tuple[float, ...]]:
+        """The same for any number of functions; what each of them measured."""
+        taken: list[list[float]] = [[] for _ in functions]
         for repeat in range(self.repeats):
-            for values, function in zip(taken, (ours, peer), strict=True):
+            for values, function in zip(taken, functions, strict=True):
                 values.append(self._sample(function, repeat))
-        return tuple(taken[0]), tuple(taken[1])
+        return [tuple(values) for values in taken]
 
     def _sample(self, function: Callable[[int], float], repeat: int) -> float:
         tries = []

@@ -1,18 +1,14 @@
-"""The peer, in its own environment: transformers behind JSON lines. Started by ``peers.Peer``, not by hand.
-
-Each line on standard input is ``{"call": name, ...}``; each line on standard output its result, or ``{"error": ...}``.
-"""
+"""The peer, in its own environment: transformers behind JSON lines. Started by ``peers.Peer``, not by hand."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-import json
 import os
-import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
+
+from worker_loop import anonymous_bytes, answer_lines
 
 START = time.perf_counter()
 
@@ -70,7 +66,7 @@ class Peer:
                 video_processor=LlavaNextVideoVideoProcessor.from_pretrained(self.folder),
                 image_processor=LlavaNextImageProcessor.from_pretrained(self.folder),
                 tokenizer=AutoTokenizer.from_pretrained(self.folder),
-                patch_size=14,
+                patch_size=self.model.config.vision_config.patch_size,
                 vision_feature_select_strategy="default",
                 num_additional_image_tokens=1,
             )
@@ -174,49 +170,26 @@ class Peer:
             self.torch.save(out.logits[0, -1:].float(), logits)
         return {"total_s": taken, "ids": [[int(out.logits[0, -1].argmax())]]}
 
-    def memory(self) -> dict[str, Any]:
-        """Bytes: most that was ever resident, and anonymous memory now."""
-        return memory()
+    def read(self, *, path: str, num_frames: int) -> dict[str, Any]:
+        """The frames alone."""
+        from transformers.video_utils import load_video
+
+        start = time.perf_counter()
+        frames = load_video(path, num_frames=num_frames, backend="pyav")[0]
+        return {"total_s": time.perf_counter() - start, "sha256": hashlib.sha256(frames.tobytes()).hexdigest()}
 
 
-def memory() -> dict[str, Any]:
-    """Bytes of this process: the most resident so far, and anonymous now."""
-    status = Path("/proc/self/status").read_text()
-    anonymous = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
-    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "anonymous": anonymous * 1024}
+def load(**settings: Any) -> tuple[Peer, dict[str, Any]]:
+    """Imports, then weights and processor."""
+    if importlib.util.find_spec("torchvision"):
+        declare_operators()
+    from transformers import LlavaNextVideoForConditionalGeneration, LlavaNextVideoProcessor  # noqa: F401
 
-
-def main() -> None:
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # Whatever libraries print goes elsewhere.
-    peer: Peer | None = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        call = request.pop("call")
-        try:
-            if call == "load":
-                start = time.perf_counter()
-                if importlib.util.find_spec("torchvision"):
-                    declare_operators()
-                import_start = time.perf_counter()
-                import transformers  # noqa: F401
-
-                loading = time.perf_counter()
-                peer = Peer(**request)
-                now = time.perf_counter()
-                result: dict[str, Any] = {
-                    "import_s": loading - import_start,
-                    "load_s": now - loading,
-                    "total_s": now - start,
-                }
-            else:
-                assert peer is not None
-                result = getattr(peer, call)(**request)
-        except Exception as error:
-            result = {"error": f"{type(error).__name__}: {error}"}
-        replies.write(json.dumps(result) + "\n")
-        replies.flush()
+    loading, imported = time.perf_counter(), anonymous_bytes(os.getpid())
+    peer = Peer(**settings)
+    now = time.perf_counter()
+    return peer, {"import_s": loading - START, "load_s": now - loading, "imported_bytes": imported}
 
 
 if __name__ == "__main__":
-    main()
+    answer_lines(load)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from reports import ROOT
+from worker_loop import anonymous_bytes
 
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-THREADS = os.cpu_count() or 1
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment() -> dict[str, str]:
@@ -30,15 +34,35 @@ def peer_python() -> str:
     return str(found)
 
 
-class Peer:
-    """A process with one model."""
+class Apart:
+    """A process of its own with one model: ours where it is not said otherwise."""
 
     def __init__(self, folder: Path, dtype: str = "bfloat16", *, threads: int = THREADS) -> None:
         self.process = subprocess.Popen(
-            [peer_python(), str(ROOT / "benchmarks" / "peer.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+            self.command(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self.environment(),
         )  # fmt: skip
-        self.loaded = self.call("load", folder=str(folder), dtype=dtype, threads=threads)
+        self.most_anonymous = 0
+        """The most memory without a file behind it that was seen while loading."""
+        is_loaded = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(is_loaded,))
+        watcher.start()
+        try:
+            self.loaded = self.call("load", folder=str(folder), dtype=dtype, threads=threads)
+        finally:
+            is_loaded.set()
+            watcher.join()
+
+    def command(self) -> list[str]:
+        return [sys.executable, str(ROOT / "benchmarks" / "ours_process.py")]
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def _watch(self, is_loaded: threading.Event) -> None:
+        while not is_loaded.wait(0.005):
+            with contextlib.suppress(OSError, StopIteration):
+                self.most_anonymous = max(self.most_anonymous, anonymous_bytes(self.process.pid))
 
     def call(self, name: str, **values: Any) -> dict[str, Any]:
         """One call; what the peer raises is raised here."""
@@ -49,7 +73,7 @@ class Peer:
         line = self.process.stdout.readline()
         result: dict[str, Any] = json.loads(line) if line else {"error": f"ended with status {self.process.wait()}"}
         if "error" in result:
-            raise SystemExit(f"The peer failed in {name}: {result['error']}")
+            raise SystemExit(f"{type(self).__name__} failed in {name}: {result['error']}")
         return result
 
     def cpu_s(self) -> float:
@@ -72,3 +96,13 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Peer(Apart):
+    """transformers, in an environment of its own."""
+
+    def command(self) -> list[str]:
+        return [peer_python(), str(ROOT / "benchmarks" / "peer.py")]
+
+    def environment(self) -> dict[str, str]:
+        return environment()
