@@ -32,7 +32,9 @@ from videolm.engine.config import EngineConfig
 from videolm.engine.features import medium_key
 from videolm.weights.quantize import WeightQuantization
 
-INT8 = WeightQuantization(scheme="int8")
+INT8 = WeightQuantization(
+    scheme="int8", activations="int8", parts=("decoder", "head", "projector", "vision")
+)  # fmt: skip
 QUESTION = "What happens in this video, and in which order?"
 
 
@@ -62,7 +64,7 @@ def ask_once(plan: EnginePlan, cache: Path) -> EngineRow:
         with Peer(folder, dtype) as peer:
             errors = logit_errors(folder, [ours.model for ours in models], peer, models[0].prompt(clip, 1, QUESTION))
             for num_frames in frames:
-                repeats = plan.repeats if num_frames <= 8 else plan.slow_repeats
+                repeats = plan.repeats if num_frames <= 8 else plan.once_slow_repeats
                 sampler = Sampler(repeats=1 if dtype == "float16" else repeats, peer_cpu_s=peer.cpu_s)
                 found = _ask_in_turn(models, peer, sampler, _Asked(clip, folder, num_frames, plan.once_new))
                 rows += [
@@ -78,8 +80,9 @@ def ask_once(plan: EnginePlan, cache: Path) -> EngineRow:
         name="ask_once",
         question=f"How long does it take from an mp4 file to token {plan.once_new} of the answer?",
         setting=f"{setting_text(plan)} {plan.clip.description}. {plan.repeats} rounds for 8 frames, "
-        f"{plan.slow_repeats} for 32. The checkpoint in fp16 is run as each side's documentation says: the peer in "
-        "fp16, ours in bf16; once, since the peer takes more than a minute. "
+        f"{plan.once_slow_repeats} for 32, since a round takes minutes. int8 rounds the weights of all parts, and "
+        "activations too where there are many rows. The checkpoint in fp16 is run as each side's documentation says: "
+        "the peer in fp16, ours in bf16; once, since the peer takes more than a minute. "
         f"{checked} from the same pixels.",
         rows=tuple(rows),
         others_share=max(busy, default=None),

@@ -29,6 +29,8 @@ class EnginePlan:
     clip: Clip = CLIP
     once_frames: tuple[int, ...] = (8, 32)
     once_new: int = 32
+    once_slow_repeats: int = 1
+    """For more than 8 frames, where a round takes minutes."""
     half_frames: tuple[int, ...] = (8,)
     """For the checkpoint in float16, with which the peer takes minutes."""
     again_frames: int = 32
@@ -65,7 +67,7 @@ class EnginePlan:
 
 
 DEFAULT = EnginePlan()
-FULL = replace(DEFAULT, half_frames=(8, 32), user_frames=8, slow_repeats=5, scale_repeats=5)
+FULL = replace(DEFAULT, half_frames=(8, 32), user_frames=8, slow_repeats=5, once_slow_repeats=3, scale_repeats=5)
 _TINY = Clip(duration_s=2, height=96, width=128, bit_rate=200_000)
 QUICK = EnginePlan(
     kind="small", side=56, tokens_a_frame=4, repeats=2, slow_repeats=1, contexts=(40,), prefill_len=70,

@@ -51,8 +51,20 @@ def test_only_the_decoder_is_quantised_and_computes_with_the_dequantised_weights
     torch.testing.assert_close(model(IDS).logits, plain(IDS).logits)
 
 
+def rounds_activations(layer: torch.nn.Module) -> bool:
+    return isinstance(layer, Int8Linear) and layer.rounds_activations
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize("how", ["int8", "int4", WeightQuantization(scheme="int8", parts=("head", "vision"))])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "int8",
+        "int4",
+        WeightQuantization(scheme="int8", parts=("head", "vision")),
+        WeightQuantization(scheme="int8", activations="int8"),
+    ],
+)
 def test_saved_and_loaded_again_every_bit_is_the_same(tiny_folder: Path, tmp_path: Path, how: Any) -> None:
     model = Model.from_pretrained(tiny_folder, quantize=how)
     model.save_pretrained(tmp_path / "saved")
@@ -63,6 +75,9 @@ def test_saved_and_loaded_again_every_bit_is_the_same(tiny_folder: Path, tmp_pat
         assert after[name].dtype == tensor.dtype, name
         assert torch.equal(after[name], tensor), name
     assert torch.equal(model(IDS).logits, again(IDS).logits)
+    assert [rounds_activations(each) for each in again.modules()] == [
+        rounds_activations(each) for each in model.modules()
+    ]
     config = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert config["quantization_config"] == WeightQuantization.of(how).to_dict()
     assert again.config == model.config

@@ -85,12 +85,20 @@ def test_the_first_of_two_numbers_lies_in_the_low_half() -> None:
             "parts is ['decoder', 'tower']: expected some of decoder, head, projector, vision. Name those to quantise.",
         ),
         (
+            {"scheme": "int8", "activations": "int4"},
+            "activations is 'int4' for int8: expected int8 or none. Correct it.",
+        ),
+        (
+            {"scheme": "int4", "activations": "int8"},
+            "activations is 'int8' for int4: expected none, since only int8 is multiplied as such. Correct it.",
+        ),
+        (
             {"scheme": "int8", "bits": 3},
-            "The quantisation of the weights holds bits: expected group_size, parts, scheme. Correct these keys.",
+            "The quantisation of the weights holds bits: expected activations, group_size, parts, scheme. Correct these keys.",
         ),
         (
             {"group_size": 32},
-            "The quantisation of the weights names no scheme: expected group_size, parts, scheme. Correct these keys.",
+            "The quantisation of the weights names no scheme: expected activations, group_size, parts, scheme. Correct these keys.",
         ),
     ],
 )

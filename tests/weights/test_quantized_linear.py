@@ -18,6 +18,7 @@ from videolm.weights.quantized_linear import Int4Linear, Int8Linear, QuantizedLi
 
 INT8 = WeightQuantization(scheme="int8")
 INT4 = WeightQuantization(scheme="int4", group_size=64)
+ROUNDED = WeightQuantization(scheme="int8", activations="int8")
 # The kernel for int4 takes multiples of 64 channels, the one for int8 multiples of 16 inputs.
 SHAPES = [(128, 256), (640, 64), (50, 64)]
 # An output is rounded to bfloat16 (2**-9 of it), and once more where scales are applied to it or a weight is rounded
@@ -83,6 +84,40 @@ def test_the_kernel_for_int8_is_not_given_rows_that_it_would_read_past() -> None
     quantised = layer(INT8, (32, 40)).bfloat16()
     hidden = torch.randn(1, 40).bfloat16()
     assert error(quantised(hidden), quantised, hidden) < BF16_ERROR
+
+
+@pytest.mark.parametrize("num_rows", [9, 128, 300])
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.inference_mode()
+def test_rounded_activations_give_the_products_of_what_they_are_rounded_to(
+    shape: tuple[int, int], num_rows: int
+) -> None:
+    quantised = layer(ROUNDED, shape).bfloat16()
+    hidden = (torch.randn(num_rows, shape[1]) * torch.logspace(-3, 3, num_rows)[:, None]).bfloat16()
+    hidden[1] = 0
+    scales = hidden.float().abs().amax(1, keepdim=True) / 127
+    rounded = (hidden.float() / scales.clamp(min=1e-30)).round() * scales
+    assert (rounded - hidden.float()).abs().max() > 0
+    assert error(quantised(hidden), quantised, rounded) < BF16_ERROR
+
+
+@torch.inference_mode()
+def test_activations_are_left_alone_in_few_rows_and_in_float32() -> None:
+    rounded, plain = (layer(how, (128, 256)) for how in (ROUNDED, INT8))
+    hidden = torch.randn(40, 256)
+    torch.testing.assert_close(rounded(hidden), plain(hidden), rtol=0, atol=0)
+    few = hidden[: Int8Linear.max_kernel_rows].bfloat16()
+    torch.testing.assert_close(rounded.bfloat16()(few), plain.bfloat16()(few), rtol=0, atol=0)
+    assert not torch.equal(rounded(hidden.bfloat16()), plain(hidden.bfloat16()))
+
+
+@torch.inference_mode()
+def test_activations_that_are_not_numbers_show() -> None:
+    hidden = torch.randn(40, 64).bfloat16()
+    hidden[3, 5] = torch.nan
+    found = layer(ROUNDED, (50, 64)).bfloat16()(hidden)
+    assert found[3].isnan().all()
+    assert not found[[*range(3), *range(4, 40)]].isnan().any()
 
 
 @pytest.mark.parametrize("how", [INT8, INT4], ids=["int8", "int4"])

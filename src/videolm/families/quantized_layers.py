@@ -20,7 +20,7 @@ from videolm.weights.files import WeightFiles
 from videolm.weights.loading import LayerMaker
 from videolm.weights.packed_files import FourBitWeight, PackedWeight
 from videolm.weights.quantize import WeightQuantization
-from videolm.weights.quantized_linear import QuantizedLinear, quantized_linear
+from videolm.weights.quantized_linear import Int8Linear, QuantizedLinear, quantized_linear
 
 __all__ = ["layer_maker", "num_weights", "quantization_entry"]
 
@@ -74,6 +74,7 @@ class _StoredLayers:
         name = entry.get("bnb_4bit_compute_dtype") if isinstance(entry, Mapping) else None
         found = getattr(torch, str(name), None)
         self._compute_dtype = dtype_for(found if isinstance(found, torch.dtype) else torch.float32, device)
+        self._rounds_activations = isinstance(entry, Mapping) and entry.get("activations") == "int8"
 
     def __call__(self, path: str, linear: nn.Linear, key: str) -> nn.Module | None:
         weight = self._packed.get(key)
@@ -82,7 +83,10 @@ class _StoredLayers:
                 _LOG.warning("%s is converted to floating point: on a CPU %s", path, _wrong_scales(weight.block_size))
                 return None
             return weight.layer(linear, self._device, compute_dtype=self._compute_dtype)
-        return None if weight is None else weight.layer(linear, self._device)
+        made = None if weight is None else weight.layer(linear, self._device)
+        if isinstance(made, Int8Linear):
+            made.rounds_activations = self._rounds_activations
+        return made
 
 
 class _OwnLayers:

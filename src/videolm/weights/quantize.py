@@ -36,7 +36,7 @@ _BLOCK_NUMEL = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class WeightQuantization:
-    """How the weights of linear layers are kept in fewer bits; activations stay as they are."""
+    """How the weights of linear layers are kept in fewer bits."""
 
     scheme: str
     """``int8``: one scale for each output channel; ``int4``: one for each group of inputs of a channel."""
@@ -44,6 +44,9 @@ class WeightQuantization:
     """Inputs that share a scale in ``int4``: 32 (the default), 64 or 128."""
     parts: tuple[str, ...] = ("decoder",)
     """Whose linear layers: of decoder, head, projector and vision."""
+    activations: str | None = None
+    """None: as they are. ``int8``, for weights in int8: a CPU rounds them too where there are many rows, one scale a
+    row, and multiplies small whole numbers, which is faster and less exact."""
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
@@ -56,6 +59,11 @@ class WeightQuantization:
             expected = "32, 64 or 128" if self.scheme == "int4" else "none, since int8 has one scale a channel"
             raise ArgumentError(
                 f"group_size is {self.group_size!r} for {self.scheme}: expected {expected}. Correct it."
+            )
+        if self.activations not in (("int8", None) if self.scheme == "int8" else (None,)):
+            expected = "int8 or none" if self.scheme == "int8" else "none, since only int8 is multiplied as such"
+            raise ArgumentError(
+                f"activations is {self.activations!r} for {self.scheme}: expected {expected}. Correct it."
             )
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or not set(self.parts) <= set(PARTS):
