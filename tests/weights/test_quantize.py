@@ -94,11 +94,13 @@ def test_the_first_of_two_numbers_lies_in_the_low_half() -> None:
         ),
         (
             {"scheme": "int8", "bits": 3},
-            "The quantisation of the weights holds bits: expected activations, group_size, parts, scheme. Correct these keys.",
+            "The quantisation of the weights holds bits: expected activations, group_size, parts, scheme. "
+            "Correct these keys.",
         ),
         (
             {"group_size": 32},
-            "The quantisation of the weights names no scheme: expected activations, group_size, parts, scheme. Correct these keys.",
+            "The quantisation of the weights names no scheme: expected activations, group_size, parts, scheme. "
+            "Correct these keys.",
         ),
     ],
 )
