@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from videolm.weights import int4_layout
-from videolm.weights.int8_products import multiply_int8
+from videolm.weights.int8_products import can_multiply_int8, lay_out_int8, multiply_int8
 from videolm.weights.quantize import WeightQuantization, from_nibbles, quantize_int4, quantize_int8
 
 __all__ = ["Int4Linear", "Int8Linear", "QuantizedLinear", "quantized_linear"]
@@ -102,6 +102,8 @@ class Int8Linear(QuantizedLinear):
     max_kernel_rows = 8
     rounds_activations = False
     """Whether those of more rows are rounded to int8 as well, where a CPU multiplies in that."""
+    _laid_out: tuple[Tensor, Tensor] | None = None
+    """Of weight and scale, once it was needed: a second copy of the numbers."""
 
     @classmethod
     def quantize(cls, weight: Tensor, bias: nn.Parameter | None, how: WeightQuantization) -> Self:
@@ -123,9 +125,18 @@ class Int8Linear(QuantizedLinear):
         return product
 
     def _of_many(self, rows: Tensor) -> Tensor:
-        if self.rounds_activations and rows.dtype == torch.bfloat16 and len(rows):
-            return multiply_int8(rows, self.weight, self.weight_scale)
-        return super()._of_many(rows)
+        if not self.rounds_activations or rows.dtype != torch.bfloat16 or not len(rows) or not can_multiply_int8():
+            return super()._of_many(rows)
+        if self._laid_out is None:
+            self._laid_out = lay_out_int8(self.weight.data), self.weight_scale.data.float()
+        return multiply_int8(rows, *self._laid_out)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._laid_out = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_laid_out": None}
 
     def _by_blocks(self, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
         space = rows.new_empty(min(_ROWS_AT_ONCE, self.out_features), self.in_features)
