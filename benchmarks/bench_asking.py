@@ -165,7 +165,7 @@ def ask_again(plan: EnginePlan, cache: Path) -> EngineRow:
                 theirs[index % 100] = (found["ids"][0], times)
             return float(times[0])
 
-        sampler = Sampler(repeats=plan.questions, peer_cpu_s=peer.cpu_s)
+        sampler = Sampler(repeats=plan.questions, attempts=1, peer_cpu_s=peer.cpu_s)
         sampler.pairs(ask_ours, ask_peer)
     return _again_row(plan, mine, theirs, sampler.others_share)
 

@@ -55,7 +55,7 @@ def many_videos(plan: EnginePlan, cache: Path) -> EngineRow:
         errors = logit_errors(folder, [ours.model], peer, ours.prompt(asked[0].path, 1, QUESTION))
         alike = [each for each in asked if each.num_frames == asked[1].num_frames]
         size, tried = _best_batch(peer, folder, alike, plan.many_new, plan.batch_sizes)
-        sampler = Sampler(repeats=1, peer_cpu_s=peer.cpu_s)
+        sampler = Sampler(repeats=1, attempts=1, peer_cpu_s=peer.cpu_s)
         values = sampler.pairs(
             lambda _: _generate_all(ours, asked, plan.many_new, mine),
             lambda _: _peer_in_batches(peer, folder, asked, size, plan.many_new, theirs),
@@ -100,7 +100,7 @@ def many_questions(plan: EnginePlan, cache: Path) -> EngineRow:
             found["peer"].append((waits, ids))
             return end_s
 
-        sampler = Sampler(repeats=1, peer_cpu_s=peer.cpu_s)
+        sampler = Sampler(repeats=1, attempts=1, peer_cpu_s=peer.cpu_s)
         values = sampler.pairs(ask_ours, ask_peer)
     waits = {side: tuple(mean(taken[0]) for taken in sides) for side, sides in found.items()}
     share = mean([equal_share(*pair) for pair in zip(found["ours"][0][1], found["peer"][0][1], strict=True)])

@@ -87,6 +87,8 @@ class Sampler:
 
     repeats: int
     peer_cpu_s: Callable[[], float]
+    attempts: int = 3
+    """How often a sample is taken until it is undisturbed; the least disturbed one counts."""
     busy: list[float] = field(default_factory=list)
     """Share of the cores that others used, a number a sample that was kept."""
 
@@ -107,7 +109,7 @@ class Sampler:
 
     def _sample(self, function: Callable[[int], float], repeat: int) -> float:
         tries = []
-        for attempt in range(3):
+        for attempt in range(self.attempts):
             before = (time.perf_counter(), machine_busy_ms(), time.process_time() + self.peer_cpu_s())
             value = function(repeat + 100 * attempt)
             wall_s = time.perf_counter() - before[0]
