@@ -43,8 +43,9 @@ class Ours:
     ) -> None:
         torch.set_num_threads(THREADS)
         self.model = auto.load_model(folder, device=torch.device("cpu"), dtype=getattr(torch, dtype), quantize=quantize)
-        config = config or EngineConfig(max_batch_tokens=8192, reuses_prefixes=False, cache_bytes=3 << 30)
-        self.engine = Engine(self.model, auto.load_processor(folder), config)
+        # The same video is asked about again and again, and is new each time.
+        alone = EngineConfig(max_batch_tokens=8192, reuses_prefixes=False, feature_bytes=0, cache_bytes=3 << 30)
+        self.engine = Engine(self.model, auto.load_processor(folder), config or alone)
         self._count = 0
 
     def generate(

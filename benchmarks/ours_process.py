@@ -23,7 +23,7 @@ class Ours:
         from videolm.engine.config import EngineConfig
 
         torch.set_num_threads(threads)
-        config = EngineConfig(reuses_prefixes=False)
+        config = EngineConfig(reuses_prefixes=False, feature_bytes=0)
         self.ours = engine_ours.Ours(Path(folder), dtype=dtype, config=config)
 
     def generate(self, *, ids: list[list[int]], max_new_tokens: int) -> dict[str, Any]:

@@ -212,7 +212,6 @@ def test_other_processors_layouts_are_read_back(capability: str) -> None:
     code = """if True:
         import torch
         from videolm.weights import int4_layout
-from videolm.weights.int8_products import can_multiply_int8
         stored = torch.randint(0, 256, (192, 64), dtype=torch.uint8)
         packed = int4_layout.pack(stored)
         assert int4_layout.has_kernel()
