@@ -25,7 +25,7 @@ def lay_out_int8(weight: Tensor) -> Tensor:
 
 
 def multiply_int8(rows: Tensor, laid_out: Tensor, weight_scale: Tensor) -> Tensor:
-    """Multiply with activations rounded to 255 numbers, one scale a row.
+    """Multiply with activations rounded to 253 numbers, one scale a row.
 
     Args:
         rows: ``[N, in]`` bfloat16.
@@ -36,13 +36,13 @@ def multiply_int8(rows: Tensor, laid_out: Tensor, weight_scale: Tensor) -> Tenso
         ``[N, out]`` bfloat16.
     """
     numbers = torch.empty(rows.shape, dtype=torch.uint8)
-    # A row of zeros has a scale too.
-    row_scales = rows.abs().amax(1, keepdim=True).float().div_(127).clamp_(min=torch.finfo(torch.float32).tiny)
-    factors = row_scales.reciprocal()
+    # A scale in bfloat16 may be too small by 2**-9 of it, and 126.5 still is within a byte. Rows of zeros have one too.
+    row_scales = rows.abs().amax(1, keepdim=True).div_(126).clamp_(min=torch.finfo(torch.bfloat16).tiny)
+    factors = row_scales.float().reciprocal_()
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
-        # Cut off, what is above zero by a half more is rounded.
-        numbers[part] = torch.mul(rows[part], factors[part]).add_(_ZERO + 0.5)
+        # Raised by a half and cut off is rounded. A product of two dtypes would take several times as long.
+        numbers[part] = rows[part].float().mul_(factors[part]).add_(_ZERO + 0.5)
     no_points = torch.zeros(len(weight_scale), dtype=torch.int32)
     product: Tensor = torch.ops.onednn.qlinear_pointwise(
         numbers, 1.0, _ZERO, laid_out, weight_scale, no_points, None, 1.0, 0, torch.bfloat16, "none", [], ""
