@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench_asking import WAYS
 from clips import make_clip
 from engine_model import model_folder
 from engine_ours import (
@@ -49,18 +50,24 @@ def many_videos(plan: EnginePlan, cache: Path) -> EngineRow:
     asked = [_short_video(plan, cache, index) for index in range(plan.many_videos)]
     folder, checked = model_folder(plan.kind, "bfloat16", cache), check_small(cache, asked[0].path)
     sampling = FrameSampling(rule="fps", fps=1.0)
-    ours = Ours(folder, config=EngineConfig(cache_bytes=CACHE_BYTES, sampling=sampling, max_batch_tokens=8192))
-    mine, theirs = list[list[int]](), list[list[int]]()
+    config = EngineConfig(cache_bytes=CACHE_BYTES, sampling=sampling, max_batch_tokens=8192)
+    models = [Ours(folder, quantize=way.quantize, config=config) for way in WAYS["bfloat16"]]
+    answers: list[list[list[int]]] = [[] for _ in range(len(models) + 1)]
     with Peer(folder) as peer:
-        errors = logit_errors(folder, [ours.model], peer, ours.prompt(asked[0].path, 1, QUESTION))
+        errors = logit_errors(
+            folder, [ours.model for ours in models], peer, models[0].prompt(asked[0].path, 1, QUESTION)
+        )  # fmt: skip
         alike = [each for each in asked if each.num_frames == asked[1].num_frames]
         size, tried = _best_batch(peer, folder, alike, plan.many_new, plan.batch_sizes)
         sampler = Sampler(repeats=1, attempts=1, peer_cpu_s=peer.cpu_s)
-        values = sampler.pairs(
-            lambda _: _generate_all(ours, asked, plan.many_new, mine),
-            lambda _: _peer_in_batches(peer, folder, asked, size, plan.many_new, theirs),
+        ours_in_turn = [
+            lambda _, ours=ours, kept=kept: _generate_all(ours, asked, plan.many_new, kept)
+            for ours, kept in zip(models, answers, strict=False)
+        ]
+        *mine, theirs = sampler.rounds(
+            [*ours_in_turn, lambda _: _peer_in_batches(peer, folder, asked, size, plan.many_new, answers[-1])]
         )
-    share = mean([equal_share(*pair) for pair in zip(mine, theirs, strict=False)])
+    shares = [mean([equal_share(*pair) for pair in zip(kept, answers[-1], strict=True)]) for kept in answers[:-1]]
     return EngineRow(
         name="many_videos",
         question=f"How long do {plan.many_videos} different short videos take, {plan.many_new} new tokens each?",
@@ -68,11 +75,12 @@ def many_videos(plan: EnginePlan, cache: Path) -> EngineRow:
         f"{', '.join(map(str, plan.short_lengths_s))} s in turn, one frame a second. The peer takes videos of as many "
         f"frames together, in batches of {size}, its best: {tried}. {checked} from the same pixels, ours together. "
         "One sample a side, since each takes minutes.",
-        rows=(
+        rows=tuple(
             SubRow(
-                name="all videos", aim=2, ours=values[0], peer=values[1], unit="s",
-                outputs=f"{share:.0%} of ids equal; {errors[0]}",
-            ),
+                name=f"{way.name}, all videos", aim=2, ours=values, peer=theirs, unit="s",
+                outputs=f"{share:.0%} of ids equal; {error}",
+            )
+            for way, values, share, error in zip(WAYS["bfloat16"], mine, shares, errors, strict=True)
         ),
         others_share=sampler.others_share,
     )  # fmt: skip
@@ -179,6 +187,7 @@ def _best_batch(
     peer: Peer, folder: Path, asked: Sequence[Asked], num_new: int, sizes: Sequence[int]
 ) -> tuple[int, str]:
     """The size that takes the least time a video, and what each took."""
+    _ask_peer(peer, folder, asked[:1], num_new)  # The first call of all takes longer.
     times = {size: _ask_peer(peer, folder, asked[:size], num_new)[0] / size for size in sizes}
     return min(times, key=lambda size: times[size]), ", ".join(
         f"{size}: {t:.2f} s a video" for size, t in times.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +80,13 @@ def prepack_linears(module: nn.Module) -> None:
     stay as they are. ``unpack_linears`` takes it back.
     """
     users = Counter(id(parameter) for _, parameter in module.named_parameters(remove_duplicate=False))
-    for path, layer in list(module.named_modules()):
-        if type(layer) is nn.Linear and path and users[id(layer.weight)] == 1 and _can_pack(layer.weight):
-            module.set_submodule(path, PrepackedLinear(layer))
+    paths = [
+        path
+        for path, layer in module.named_modules()
+        if type(layer) is nn.Linear and path and users[id(layer.weight)] == 1 and _can_pack(layer.weight)
+    ]
+    for path in paths:  # No list of the layers themselves, which would hold their weights.
+        module.set_submodule(path, PrepackedLinear(cast(nn.Linear, module.get_submodule(path))))
 
 
 def unpack_linears(module: nn.Module) -> None:
