@@ -194,7 +194,7 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6), layout="constrained")
-    axes = figure.subplots(2, len(measured))
+    axes = figure.subplots(2, len(measured), squeeze=False)
     for column, each in enumerate(measured):
         for name, growth in zip(("ours", "transformers"), each.growth, strict=True):
             axes[0, column].plot(growth.sizes, growth.times_s, marker="o", label=f"{name}, {growth.time_power:.2f}")
