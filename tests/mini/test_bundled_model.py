@@ -1,7 +1,4 @@
-"""The bundled model sees clips that other code drew: another renderer, size, codec and container.
-
-Descriptions of shapes that go up or down are mostly wrong about that (see the card), so they are not asked for here.
-"""
+"""The bundled model sees clips that other code drew: another renderer, size, codec and container."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +10,7 @@ from videolm.cli.demo import load_questions, missing_facts
 from videolm.mini.adopt import MAX_BYTES, MAX_PARAMETERS, WEIGHTS
 from videolm.session import Session
 
-from .foreign_clips import MASKS, RGB, ForeignClip
+from .foreign_clips import DIRECTIONS, MASKS, RGB, ForeignClip
 
 MEDIA = Path(videolm.__file__).parent / "mini" / "media"
 
@@ -23,9 +20,10 @@ def bundled() -> Session:
     return videolm.load()
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("kind", "colour"), list(zip(MASKS, RGB, strict=False)))
-def test_a_foreign_clip_is_described(kind: str, colour: str) -> None:
-    clip = ForeignClip(colour=colour, kind=kind, direction="left")
+def test_a_foreign_clip_is_described(kind: str, colour: str, direction: str) -> None:
+    clip = ForeignClip(colour=colour, kind=kind, direction=direction)
     assert bundled().ask(clip.encode(), "Describe the clip.").text == clip.sentence
 
 
