@@ -203,7 +203,7 @@ class Session:
                 images is one video.
             question: What to ask.
             options: frames, fps, allow_private_hosts, limits; max_new_tokens, temperature, top_p, top_k, min_p,
-                repetition_penalty, stop, seed, min_new_tokens; system.
+                repetition_penalty, presence_penalty, frequency_penalty, stop, seed, min_new_tokens; system.
         """
         stream = self.stream(media, question, **options)
         for _ in stream:
