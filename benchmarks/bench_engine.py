@@ -11,6 +11,7 @@ import bench_many
 import bench_model
 import bench_processes
 import bench_scale
+import bench_serve
 from engine_plan import EnginePlan
 from engine_rows import EngineRow
 
@@ -27,6 +28,8 @@ ROWS: dict[str, Callable[[EnginePlan, Path], EngineRow]] = {
     "start": bench_processes.start,
     "memory": bench_processes.memory,
     "scale": bench_scale.scale,
+    "serve": bench_serve.serve,
+    "serve_tiny": bench_serve.serve_tiny,
 }
 NAMES = tuple(ROWS)
 

@@ -67,7 +67,7 @@ class EngineRow:
         return Section(
             title=self.name,
             question=self.question,
-            setting=self.setting + _share_text(self.others_share),
+            setting=self.setting + share_text(self.others_share),
             columns=("setting", "ours", "transformers", "unit", "times better", "aim", "outputs"),
             rows=tuple(
                 (
@@ -130,7 +130,8 @@ class Sampler:
         return max(self.busy) if self.busy else None
 
 
-def _share_text(share: float | None) -> str:
+def share_text(share: float | None) -> str:
+    """A sentence about what else used the cores."""
     if share is None:
         return ""
     return f" In no sample that was kept did anything else use more than {share:.0%} of the cores."

@@ -37,7 +37,7 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rows_have_exactly_these_names() -> None:
     assert sorted(bench_engine.NAMES) == [
         "ask_again", "ask_once", "concurrent", "decode_cpu", "load", "many_questions", "many_videos", "memory",
-        "prefill", "scale", "start", "vision",
+        "prefill", "scale", "serve", "serve_tiny", "start", "vision",
     ]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_the_rows_have_exactly_these_names() -> None:
 def test_each_row_prints_one_object(
     name: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if name == "concurrent" and not peers.PYTHON.exists():
+    if name in ("concurrent", "serve", "serve_tiny") and not peers.PYTHON.exists():
         pytest.skip("the peer's server is installed by make bench-env")
     monkeypatch.setattr(sys, "argv", ["run.py", "--only", name, "--json", "--quick", "--cache", str(cache)])
     run.main()
