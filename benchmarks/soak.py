@@ -94,6 +94,9 @@ class Found:
         found = list(self.client.problems)
         if self.growth > MOST_GROWTH:
             found.append(f"memory grew by {self.growth:.1%}: at most {MOST_GROWTH:.0%} was expected")
+        if self.after.num_processes < self.before.num_processes:
+            # What it took is missing from the end, so that growth elsewhere would not show.
+            found.append(f"num_processes is {self.after.num_processes}: {self.before.num_processes} was expected")
         for name in ("num_processes", "num_threads", "num_files", "num_sockets"):
             then, now = getattr(self.before, name), getattr(self.after, name)
             if now > then:

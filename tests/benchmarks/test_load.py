@@ -173,6 +173,10 @@ def test_a_soak_tells_what_grew_and_what_was_wrong(tmp_path: Path) -> None:
         found, client=SimpleNamespace(problems=[], done={}), after=taken, gauges=gauges, samples=[(99.0, 5)] * 9
     )
     assert flat.faults() == []
+    fewer = replace(taken, num_processes=taken.num_processes - 1)
+    assert replace(flat, after=fewer).faults() == [
+        f"num_processes is {fewer.num_processes}: {taken.num_processes} was expected"
+    ]
 
 
 def test_a_wrong_answer_is_noted(address: Address) -> None:
