@@ -113,10 +113,10 @@ def test_a_whole_conversation_by_keyboard(visitor: Visitor) -> None:
     assert visitor.question.input_value().endswith("?\n")
     visitor.page.keyboard.press("Enter")
     expect(visitor.turns).to_have_count(1)
-    assert visitor.answer() == "Right."
+    assert "right" in visitor.answer().lower()
     tab_to(visitor, "Retry", key="Shift+Tab")
     visitor.page.keyboard.press("Enter")
-    assert visitor.answer() == "Right."
+    assert "right" in visitor.answer().lower()
     expect(visitor.question).to_be_focused()
     tab_to(visitor, "Remove", key="Shift+Tab")
     visitor.page.keyboard.press("Enter")

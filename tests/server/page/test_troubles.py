@@ -105,7 +105,7 @@ def test_a_prompt_that_does_not_fit_is_told_and_can_be_asked_otherwise(visitor: 
     visitor.choose(demo_clip)
     visitor.ask("word " * 9000)
     expect(visitor.turns.last.get_by_role("alert")).to_contain_text("tokens")
-    assert visitor.ask("Which way does the shape move?") == "Right."
+    assert "right" in visitor.ask("Which way does the shape move?").lower()
 
 
 def test_fewer_frames_than_asked_for_are_told(visitor: Visitor, demo_clip: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_key_is_asked_for_and_sent(visit: Visit, serve: Serve, demo_clip: Pa
     visitor.page.keyboard.type("secret-1")
     visitor.page.keyboard.press("Enter")
     expect(dialog).to_be_hidden()
-    assert visitor.choose(demo_clip).ask("Which way does the shape move?") == "Right."
+    assert "right" in visitor.choose(demo_clip).ask("Which way does the shape move?").lower()
     visitor.page.reload()
     visitor.choose(demo_clip)
     assert visitor.page.evaluate("JSON.stringify(localStorage)").count("secret-1") == 0
