@@ -156,7 +156,7 @@ def test_a_signal_under_load_ends_it_well(
     answers: list[httpx2.Response] = []
     with serving("--shutdown-timeout", "2", VIDEOLM_API_KEY="secret") as (process, url):
         with openai.OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0) as client:
-            content: Any = [clip_part, {"type": "text", "text": "What happens?"}]
+            content: Any = [clip_part, {"type": "text", "text": "Describe the clip."}]
             message: Any = {"role": "user", "content": content}
             stream = client.chat.completions.create(model=MODEL, messages=[message], stream=True)
             assert "".join(chunk.choices[0].delta.content or "" for chunk in stream).startswith("A red circle")
