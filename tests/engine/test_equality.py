@@ -115,6 +115,7 @@ def check_logprobs(model: VideoLM, request: Request, output: RequestOutput) -> N
     top = scores.topk(num_top)
     assert tuple(each.token_id for each in output.logprobs) == output.output_ids
     told = torch.tensor([each.logprob for each in output.logprobs])
+    # One pass sums in another order than the steps did, and a log of a small probability shows it.
     torch.testing.assert_close(
         told, scores.gather(1, torch.tensor(output.output_ids)[:, None])[:, 0], rtol=1e-5, atol=5e-5
     )
