@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from videolm.models.fingerprint import VisionFingerprint
+from videolm.models.prepacked import prepack_linears
 
 from .tiny import tiny_model
 
@@ -13,7 +14,7 @@ from .tiny import tiny_model
 def test_it_is_computed_once_and_again_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[int] = []
     compute = VisionFingerprint._compute
-    monkeypatch.setattr(VisionFingerprint, "_compute", lambda self, named: computed.append(1) or compute(self, named))
+    monkeypatch.setattr(VisionFingerprint, "_compute", lambda self: computed.append(1) or compute(self))
     model = tiny_model()
     fingerprint = VisionFingerprint(model)
     first = fingerprint()
@@ -25,3 +26,14 @@ def test_it_is_computed_once_and_again_after_a_change(monkeypatch: pytest.Monkey
         model.lm_head.weight += 1
         model.model.language_model.norm.weight += 1
     assert (fingerprint(), len(computed)) == (fingerprint(), 2)
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 on this processor")
+def test_weights_that_are_laid_out_are_the_same_and_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model().to(torch.bfloat16)
+    plain = VisionFingerprint(model)()
+    prepack_linears(model)
+    fingerprint = VisionFingerprint(model)
+    assert fingerprint() == plain
+    monkeypatch.setattr(VisionFingerprint, "_compute", lambda self: pytest.fail("hashed again"))
+    assert fingerprint() == plain
