@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from videolm.contracts import Answer, MediaReport, Message, ModelInputs
+from videolm.engine.faults import own_words
 from videolm.engine.features import medium_key
 from videolm.engine.request import Request, RequestOutput
 from videolm.engine.shared import SharedEngine
-from videolm.errors import ArgumentError, GenerationError, VideoLMError
+from videolm.errors import ArgumentError, GenerationError
 from videolm.models.video_lm import VideoLM
 from videolm.options import Options
 from videolm.processing.processor import Processor
@@ -186,7 +187,7 @@ class Conversation:
         with closing(self._loaded.engine.run(turn.request)) as news:
             for output in news:
                 if output.error is not None:
-                    raise _own_words(output.error)
+                    raise own_words(output.error)
                 outputs.append(output)
                 times.append(turn.watch.elapsed_s())
                 if output.piece:
@@ -223,11 +224,6 @@ class _Turn:
     request: Request
     watch: Stopwatch
     warnings: tuple[str, ...]
-
-
-def _own_words(error: VideoLMError) -> VideoLMError:
-    """What was wrong, without the name of a request that nobody gave one."""
-    return error.__cause__ if isinstance(error.__cause__, VideoLMError) else error
 
 
 def check_question(question: Any) -> None:

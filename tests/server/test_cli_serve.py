@@ -27,15 +27,10 @@ from videolm.errors import MissingExtraError
 from videolm.media.limits import MediaLimits
 from videolm.server.settings import MEDIA, ServerSettings
 
-MODEL = "videolm-mini"
-PATH = "/v1/chat/completions"
-LONG: dict[str, Any] = {
-    "model": MODEL,
-    "messages": [{"role": "user", "content": "Hello"}],
-    "temperature": 1000,
-    "seed": 1,
-    "max_tokens": 3000,
-}
+from .asking import LONG as SHORTER
+from .asking import MODEL, PATH
+
+LONG: dict[str, Any] = SHORTER | {"max_tokens": 3000}
 Captured = pytest.CaptureFixture[str]
 
 

@@ -16,6 +16,7 @@ from videolm.cli import flags
 from videolm.cli.output import print_warnings
 from videolm.cli.sessions import open_session
 from videolm.errors import MissingExtraError
+from videolm.server.limits import FLAGS
 from videolm.server.settings import MEDIA, ServerSettings
 
 if TYPE_CHECKING:
@@ -71,13 +72,13 @@ SETTINGS = (
     _Flag("--files-max-age", "files_max_age_s", float, "S", "remove uploads after S seconds"),
 )
 LIMITS = (
-    _Flag("--max-media-bytes", "max_bytes", int, "N", "most bytes of one medium in memory or from a URL"),
-    _Flag("--max-pixels", "max_pixels", int, "N", "most pixels of a picture or a frame"),
-    _Flag("--max-duration", "max_duration_s", float, "S", "longest video, in seconds"),
-    _Flag("--max-frames", "max_frames", int, "N", "most frames taken from one video"),
-    _Flag("--download-timeout", "timeout_s", float, "S", "most seconds for one download"),
-    _Flag("--max-redirects", "max_redirects", int, "N", "most redirects followed by one download"),
-    _Flag("--max-packets", "max_packets", int, "N", "most packets in a video file, or frames of an animation"),
+    _Flag(FLAGS["max_bytes"], "max_bytes", int, "N", "most bytes of one medium in memory or from a URL"),
+    _Flag(FLAGS["max_pixels"], "max_pixels", int, "N", "most pixels of a picture or a frame"),
+    _Flag(FLAGS["max_duration_s"], "max_duration_s", float, "S", "longest video, in seconds"),
+    _Flag(FLAGS["max_frames"], "max_frames", int, "N", "most frames taken from one video"),
+    _Flag(FLAGS["timeout_s"], "timeout_s", float, "S", "most seconds for one download"),
+    _Flag(FLAGS["max_redirects"], "max_redirects", int, "N", "most redirects followed by one download"),
+    _Flag(FLAGS["max_packets"], "max_packets", int, "N", "most packets in a video file, or frames of an animation"),
 )
 SWITCHES = (
     ("--allow-private-hosts", "allow_private_hosts", "let URLs point into this machine or its private network"),

@@ -7,7 +7,7 @@ from videolm.engine.memory import is_out_of_memory
 from videolm.engine.request import Request, RequestOutput
 from videolm.errors import EngineError, VideoLMError
 
-__all__ = ["refused", "told"]
+__all__ = ["own_words", "refused", "told"]
 
 
 def told(error: BaseException, request_id: str, *, during: str = "a step") -> VideoLMError:
@@ -32,6 +32,11 @@ def told(error: BaseException, request_id: str, *, during: str = "a step") -> Vi
         )
     named.__cause__ = error
     return named
+
+
+def own_words(error: VideoLMError) -> VideoLMError:
+    """What was wrong, without the name of a request that nobody gave one: the other way of ``told``."""
+    return error.__cause__ if isinstance(error.__cause__, VideoLMError) else error
 
 
 def refused(request: Request, error: VideoLMError) -> RequestOutput:

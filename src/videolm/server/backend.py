@@ -17,6 +17,7 @@ from videolm.conversation import LoadedModel
 from videolm.engine.async_engine import AsyncEngine
 from videolm.engine.config import EngineConfig
 from videolm.engine.engine import Engine
+from videolm.engine.faults import own_words
 from videolm.engine.features import medium_key
 from videolm.engine.fitting import fit_to_context
 from videolm.engine.request import Request, RequestOutput
@@ -221,5 +222,4 @@ class Backend:
             async for output in self.engine.stream(request):
                 await news.put((index, output))
         except Exception as error:  # Whatever it is, it is told to whoever asked.
-            # What was wrong, without the name of a request that its caller did not choose.
-            await news.put(error.__cause__ if isinstance(error.__cause__, VideoLMError) else error)
+            await news.put(own_words(error) if isinstance(error, VideoLMError) else error)
