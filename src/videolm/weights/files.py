@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from videolm.errors import ArgumentError, CheckpointError, ModelNotFoundError
-from videolm.weights.safetensors_file import SafetensorsFile
+from videolm.weights.writing import DTYPES
 
 __all__ = ["TensorSource", "WeightFiles", "open_file", "open_weights"]
 
@@ -77,12 +77,8 @@ class WeightFiles:
         return self._shard(key).dtype(self._stored.get(key, key))
 
     def read(self, key: str) -> Tensor:
-        """The tensor on the CPU in the dtype of the file; unless ``gives_copies``, copy it to keep it."""
+        """The tensor on the CPU in the dtype of the file, possibly a view of the mapped file: copy it to keep it."""
         return self._shard(key).read(self._stored.get(key, key))
-
-    def gives_copies(self, key: str) -> bool:
-        """Whether nobody else holds what ``read`` gives, neither a mapped file nor a state dict."""
-        return isinstance(self._shard(key), SafetensorsFile)
 
     def renamed(self, patterns: Mapping[str, str]) -> WeightFiles:
         """The same tensors by other names: each regular expression is replaced wherever it matches, in order."""
@@ -189,12 +185,28 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _open_shard(path: Path) -> TensorSource:
-    if path.suffix != ".safetensors":
-        return _TorchShard(path)
-    try:
-        return SafetensorsFile(path)
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+    return _SafetensorsShard(path) if path.suffix == ".safetensors" else _TorchShard(path)
+
+
+class _SafetensorsShard:
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: Any = safe_open(str(path), framework="pt", device="cpu")
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, error) from error
+
+    def keys(self) -> list[str]:
+        return list(self._file.keys())
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self._file.get_slice(key).get_shape())
+
+    def dtype(self, key: str) -> torch.dtype:
+        return DTYPES[self._file.get_slice(key).get_dtype()]
+
+    def read(self, key: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(key)
+        return tensor
 
 
 class _TensorShard:

@@ -57,16 +57,15 @@ def load_weights(
         key = sources[slot.names[0]]
         if make_layer is None or not _replace(module, slot, key, make_layer):
             # Nothing else holds what was read: it is gone before the next tensor comes.
-            copy = not files.gives_copies(key)
-            _place(module, slot, _converted(files.read(key), dtype, device, copy=copy))
+            _place(module, slot, _converted(files.read(key), dtype, device))
         if progress is not None:
             progress(done + 1, len(slots))
     return layout
 
 
-def _converted(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str, *, copy: bool) -> Tensor:
+def _converted(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
     wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    return tensor.to(device=device, dtype=wanted, copy=copy)
+    return tensor.to(device=device, dtype=wanted, copy=True)
 
 
 def match_weights(
