@@ -120,9 +120,9 @@ async def soak(plan: Plan, server: OurServer, cache: Path) -> Found:
     await client.burst(BURST)
     samples: list[tuple[float, int]] = []
     await _load(plan, client, (0.0, plan.warm_up_s), samples, server.process.pid)
-    before = await _at_rest(server, client)
+    before = await _filled_and_at_rest(server, client)
     await _load(plan, client, (plan.warm_up_s, plan.seconds), samples, server.process.pid)
-    after = await _at_rest(server, client)
+    after = await _filled_and_at_rest(server, client)
     gauges = await _gauges(client)
     end_s = server.end()
     return Found(
@@ -152,8 +152,13 @@ async def _act_until(plan: Plan, client: Client, end: float, *, is_first: bool) 
         await asyncio.sleep(_YIELDING_S if yields else client.dice.expovariate(1 / plan.think_s))
 
 
-async def _at_rest(server: OurServer, client: Client) -> Taken:
-    """What the server takes when it has had nothing to do for a while."""
+async def _filled_and_at_rest(server: OurServer, client: Client) -> Taken:
+    """What the server takes when it has had nothing to do for a while, with every decoder there.
+
+    A decoder ends after 256 media, and the next one is started when it is needed: without the burst there could be
+    fewer of them at the end than before.
+    """
+    await client.burst(BURST)
     end = time.monotonic() + _SETTLE_S
     while time.monotonic() < end:
         gauges = await _gauges(client)
