@@ -19,7 +19,20 @@ from http_exchange import Address
 from our_server import OurServer
 from peers import THREADS
 from reports import ROOT
-from serve_plan import AIMS, MID, QUICK, SMALL, Asked, Level, Weights, Workload, arrivals_s, requests_of, setting_of
+from serve_plan import (
+    AIMS,
+    MID,
+    QUICK,
+    SMALL,
+    Asked,
+    Level,
+    Weights,
+    Workload,
+    arrivals_s,
+    one_about_each,
+    requests_of,
+    setting_of,
+)
 from serve_rows import Loaded, ServeRow, ServeSubRow
 from servers import PeerServer
 
@@ -49,6 +62,7 @@ def _compare(name: str, weights: Weights, cache: Path) -> EngineRow:
         setting=f"Random weights ({weights.kind}), {THREADS} threads a side. {setting_of(weights)} Both servers run; "
         "the load comes from a third process, to one of them at a time, each client asking again when it is answered, "
         f"or, where that is said, at times of a Poisson process of {OPEN_SHARE:.0%} of what the peer answers a second. "
+        "Each of the same clips and pictures was asked about once before, with another question. "
         "The peer is `transformers serve --continuous-batching` 5.23.0, which batches no model that sees "
         "(`use_continuous_batching` is for language models alone) and answers one request after the other; without "
         "the replacements of `peer_serve.py` it answers none about a video.",
@@ -110,6 +124,7 @@ class _Comparison:
                         bodies=lambda asked: [a.peers(theirs.model) for a in asked],
                     ),
                 )  # fmt: skip
+                self._ask_before(sides)
                 # Once: what was asked before is found again.
                 sampler = Sampler(
                     repeats=1, attempts=1, peer_cpu_s=lambda: ours.cpu_s() + theirs.cpu_s() + _children_s()
@@ -119,6 +134,12 @@ class _Comparison:
                     found.append(self._row(sides, sampler, load, alone, found))
         self.busy = sampler.busy
         return found
+
+    def _ask_before(self, sides: Sequence[_Side]) -> None:
+        """One other question about each clip and picture that is asked about again and again, to both, untimed."""
+        asked = one_about_each(self.weights, cache=self.cache)
+        for side in sides:
+            side.load(asked, num_clients=1).check(f"{side.name}, before")
 
     def _loads(self) -> list[_Load]:
         """Other questions and, where they are distinct, other media in each."""

@@ -12,6 +12,8 @@ from PIL import Image
 
 Workload = Literal["same", "distinct"]
 AIMS: dict[Workload, float] = {"same": 3.0, "distinct": 1.5}
+_BEFORE = 1_000_000
+"""Number of the first question that is asked before the others."""
 NUM_CLIPS, NUM_PICTURES = 4, 2
 """Of the workload that asks about the same ones again and again."""
 _KINDS = ("video", "video", "image", "video", "video", "text", "video", "video")
@@ -84,7 +86,7 @@ SMALL = Weights(
 MID = Weights(
     kind="mid", dtype="bfloat16", clip=_SHORT, picture=(600, 300), num_frames=2, num_new=16, open_requests=0,
     levels=(
-        Level(num_clients=1, num_requests=2), Level(num_clients=8, num_requests=8),
+        Level(num_clients=1, num_requests=4), Level(num_clients=8, num_requests=8),
         Level(num_clients=32, num_requests=32),
     ),
 )  # fmt: skip
@@ -114,6 +116,12 @@ def requests_of(weights: Weights, workload: Workload, count: int, *, first: int,
         )  # fmt: skip
     random.Random(first).shuffle(asked)
     return asked
+
+
+def one_about_each(weights: Weights, *, cache: Path) -> list[Asked]:
+    """A question of its own about each medium of the workload that asks about the same ones again and again."""
+    many = requests_of(weights, "same", len(_KINDS) * NUM_CLIPS, first=_BEFORE, cache=cache)
+    return list({asked.path: asked for asked in many if asked.path is not None}.values())
 
 
 def arrivals_s(count: int, per_s: float) -> list[float]:

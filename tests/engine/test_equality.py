@@ -79,6 +79,7 @@ class Draw:
             block_size=block_size,
             num_blocks=-(-longest // block_size) + self.random.choice([0, 2, 9, 200]),
             max_batch_tokens=budget,
+            max_batch_patches=self.random.choice([None, 1, 100]),
             max_running=min(budget, self.random.choice([1, 3, 8])),
             reuses_prefixes=self.random.random() < 0.7,
             feature_bytes=self.random.choice([0, 1 << 20]),

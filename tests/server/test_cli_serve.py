@@ -100,12 +100,12 @@ def test_the_key_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--port", "70000"], "port is 70000: expected a whole number from 0 to 65535."),
-        (["--max-queue", "-1"], "max_queue is -1: expected a whole number of at least 0."),
-        (["--shutdown-timeout", "30"], "shutdown_timeout_s is 30.0: expected a number"),
-        (["--request-timeout", "0"], "request_timeout_s is 0.0: expected a number above 0."),
-        (["--max-pixels", "0"], "max_pixels is 0. Expected a number above 0."),
-        (["--allowed-media-root", "/nowhere"], "allowed_media_root is /nowhere, which is no folder"),
+        (["--port", "70000"], "--port is 70000: expected a whole number from 0 to 65535."),
+        (["--max-queue", "-1"], "--max-queue is -1: expected a whole number of at least 0."),
+        (["--shutdown-timeout", "30"], "--shutdown-timeout is 30.0: expected a number"),
+        (["--request-timeout", "0"], "--request-timeout is 0.0: expected a number above 0."),
+        (["--max-pixels", "0"], "--max-pixels is 0. Expected a number above 0."),
+        (["--allowed-media-root", "/nowhere"], "--allowed-media-root is /nowhere, which is no folder"),
         (["--api-key", "two words"], "The API key is empty, or holds spaces"),
         (["--host", "no.such.host.invalid"], "no.such.host.invalid:8000 cannot be listened at"),
     ],

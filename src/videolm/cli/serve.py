@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from videolm.cli import flags
 from videolm.cli.output import print_warnings
 from videolm.cli.sessions import open_session
-from videolm.errors import MissingExtraError
+from videolm.errors import ArgumentError, MissingExtraError
 from videolm.server.limits import FLAGS
 from videolm.server.settings import MEDIA, ServerSettings
 
@@ -128,7 +128,10 @@ def settings_of(args: Namespace) -> ServerSettings:
     given = _given(args, names)
     given.setdefault("api_key", os.environ.get(KEY_VARIABLE))
     given["cors_origins"] = tuple(given.get("cors_origins", ()))
-    return ServerSettings(**given, media=replace(MEDIA, **_given(args, [flag.field for flag in LIMITS])))
+    try:
+        return ServerSettings(**given, media=replace(MEDIA, **_given(args, [flag.field for flag in LIMITS])))
+    except ArgumentError as error:
+        raise ArgumentError(_with_flag(str(error))) from None
 
 
 def _serve(session: Session, settings: ServerSettings, listener: socket) -> None:
@@ -161,6 +164,13 @@ def _check_packages() -> None:
             f"The server needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
             "expected the packages of the extra serve. Run pip install 'videolm[serve]'."
         )
+
+
+def _with_flag(message: str) -> str:
+    """What is wrong with a field, which such messages begin with, in terms of its flag."""
+    name, _, rest = message.partition(" ")
+    flags = {flag.field: flag.name for flag in (*SETTINGS, *LIMITS)}
+    return f"{flags.get(name, name)} {rest}"
 
 
 def _given(args: Namespace, names: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from videolm.contracts import Features, ModelInputs, Usage
-from videolm.engine.batch import Row
+from videolm.engine.batch import Row, media_between
 from videolm.engine.request import EndReason, Request, RequestOutput
 from videolm.engine.work import Job, Work
 from videolm.errors import VideoLMError
@@ -58,6 +58,11 @@ class Answering:
             rope_factor=self.rope_factor,
             features=self.features,
         )
+
+    def missing(self, work: Work) -> list[int]:
+        """Media whose features a step needs and that are not there yet."""
+        media = media_between(self.inputs, work.start, work.start + work.count)
+        return [index for index, _, _ in media if index not in self.features]
 
     def draw(self, logits: Tensor, draft: Sequence[int]) -> list[int]:
         """Draw one token, and one more for each token of the draft that turns out right.

@@ -9,10 +9,11 @@ from dataclasses import replace
 from torch import Tensor
 
 from videolm.engine.answering import Answering
-from videolm.engine.batch import StepBatch, media_between
+from videolm.engine.batch import StepBatch
 from videolm.engine.blocks import BlockPool
 from videolm.engine.config import EngineConfig
 from videolm.engine.draft import PromptLookup
+from videolm.engine.encoding import EncodingBudget, works_within
 from videolm.engine.faults import refused, told
 from videolm.engine.features import FeatureMemory, FeatureSource
 from videolm.engine.fitting import check_capacity, fit_to_context, num_stored
@@ -48,6 +49,7 @@ class Engine:
         self.model = model
         self.processor = processor
         self._features = features or FeatureMemory(model, max_bytes=self.config.feature_bytes)
+        self._encoding = EncodingBudget.of(model, self.config.max_batch_patches)
         self._runner = ModelRunner(model, self.config)
         self._scheduler = Scheduler(
             BlockPool(self._runner.num_blocks, self.config.block_size),
@@ -175,6 +177,7 @@ class Engine:
         works = list(step.works)
         try:
             self._runner.copy(step.copies)
+            works = works_within(works, self._answering, self._features, self._encoding)
             self._fetch_features(works, failed)
             drawn = self._compute(works) if works else []
         except BaseException as error:  # Whatever it is, the engine must go on; a library's panic is no Exception.
@@ -208,11 +211,7 @@ class Engine:
 
     def _fetch(self, works: Sequence[Work]) -> None:
         wanted = [
-            (answering, index)
-            for work in works
-            for answering in [self._answering[work.job.id]]
-            for index, _, _ in media_between(answering.inputs, work.start, work.start + work.count)
-            if index not in answering.features
+            (each, index) for work in works for each in [self._answering[work.job.id]] for index in each.missing(work)
         ]
         if not wanted:
             return

@@ -22,6 +22,10 @@ class FeatureSource(Protocol):
         """One a medium, in order; media with the same key have the same features."""
         ...
 
+    def holds(self, key: str) -> bool:
+        """Whether the features of this key are at hand, without encoding anything."""
+        ...
+
 
 class FeatureMemory:
     """Features in memory, the least recently used forgotten first."""
@@ -48,6 +52,10 @@ class FeatureMemory:
         while self._num_bytes > self._max_bytes:
             self._num_bytes -= self._kept.popitem(last=False)[1].tokens.nbytes
         return found
+
+    def holds(self, key: str) -> bool:
+        """Whether they are kept."""
+        return key in self._kept
 
     @property
     def num_bytes(self) -> int:

@@ -114,6 +114,10 @@ class VisionCache:
             self._keep(stored_key, StoredMedium.of(frames, medium, features), is_new=True)
         return [known[key] for key in keys]
 
+    def holds(self, key: str) -> bool:
+        """Whether they are in memory; what the folder has is not looked for."""
+        return self.key(key) in self._kept
+
     @property
     def num_bytes(self) -> int:
         """Memory of what is kept."""
