@@ -55,6 +55,17 @@ def test_one_query_each(pads: bool, seed: int) -> None:
     compare([(1, 11), (1, 0), (1, 30), (1, 3)], seed, pads=pads)
 
 
+def test_small_keys_are_padded_where_there_are_many_sequences() -> None:
+    def is_padded(num_sequences: int, length: int, width: int | None) -> bool:
+        spans = [((100 * index, 100 * index + length),) for index in range(num_sequences)]
+        return PagedPlan.of([1] * num_sequences, spans, row_width=width).padded is not None
+
+    assert is_padded(3, 64, 512)
+    assert not is_padded(3, 65, 512)
+    assert not is_padded(2, 64, 512)
+    assert not is_padded(8, 64, None)
+
+
 @pytest.mark.parametrize("sizes", [[(17, 20)], [(40, 0)], [(17, 0), (1, 9), (2, 9)]])
 def test_many_queries_with_and_without_a_past(sizes: list[tuple[int, int]]) -> None:
     compare(sizes, 2)

@@ -37,3 +37,21 @@ def test_weights_that_are_laid_out_are_the_same_and_hashed_once(monkeypatch: pyt
     assert fingerprint() == plain
     monkeypatch.setattr(VisionFingerprint, "_compute", lambda self: pytest.fail("hashed again"))
     assert fingerprint() == plain
+
+
+def test_whatever_is_put_in_the_place_of_something_is_seen() -> None:
+    model = tiny_model()
+    fingerprint = VisionFingerprint(model)
+    first = fingerprint()
+    projector = model.model.multi_modal_projector
+    old = projector.linear_1.weight
+    projector.linear_1.weight = torch.nn.Parameter(old.detach() * 2)
+    second = fingerprint()
+    projector.linear_1 = torch.nn.Linear(projector.linear_1.in_features, projector.linear_1.out_features)
+    third = fingerprint()
+    projector.register_buffer("shift", torch.ones(3))
+    fourth = fingerprint()
+    projector.shift = torch.zeros(3)
+    assert len({first, second, third, fourth, fingerprint()}) == 5
+    del projector.shift
+    assert fingerprint() == third

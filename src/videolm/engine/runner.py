@@ -32,6 +32,7 @@ class ModelRunner:
         self.model = model
         self.block_size = config.block_size
         decoder = model.model.config.decoder
+        self._row_width = decoder.num_key_value_heads * decoder.head_width
         dtype = _row_dtype(config.cache_dtype, model)
         self.num_blocks = _num_blocks(config, model)
         kind = Int8Cache if dtype == torch.int8 else PagedCache
@@ -57,7 +58,7 @@ class ModelRunner:
         model = self.model
         embeds = model.embed(batch.input_ids, batch.visual_positions, batch.features)
         cache, spans = self.storage.open(batch.slots, batch.spans)
-        plan = PagedPlan.of(batch.counts, spans, device=model.device)
+        plan = PagedPlan.of(batch.counts, spans, device=model.device, row_width=self._row_width)
         hidden = model.decode(embeds[None], position_ids=batch.position_ids[None], plan=plan, cache=cache)[0]  # [T, D]
         return model.logits(hidden.index_select(0, batch.logits_positions))
 

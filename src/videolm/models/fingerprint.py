@@ -6,9 +6,11 @@ import hashlib
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from videolm.models.video_lm import VideoLM
 
@@ -22,32 +24,25 @@ class VisionFingerprint:
 
     def __init__(self, model: VideoLM) -> None:
         self._model = model
-        self._seen: list[tuple[str, weakref.ref[Tensor], tuple[int, int]]] = []
+        self._seen: list[_Held] = []
         self._digest = ""
         self._lock = threading.Lock()
 
     def __call__(self) -> str:
         """The hash."""
         with self._lock:
-            if not self._digest or not self._is_unchanged():
+            if not self._digest or not all(held.is_unchanged() for held in self._seen):
                 self._digest = self._compute()
-                self._seen = [(name, weakref.ref(held), _state(held)) for name, held in self._held()]
+                # Parameters and buffers themselves: a state dict makes plain ones of weights that are laid out, each
+                # time. What holds them is gone through once, since walking through modules takes milliseconds.
+                self._seen = [held for _, module in self._encoding_modules() for held in _Held.all_of(module)]
             return self._digest
 
-    def _is_unchanged(self) -> bool:
-        held = list(self._held())
-        return len(held) == len(self._seen) and all(
-            name == seen and ref() is tensor and _state(tensor) == state
-            for (name, tensor), (seen, ref, state) in zip(held, self._seen, strict=True)
-        )
-
-    def _held(self) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers themselves: a state dict makes plain ones of weights that are laid out, each time."""
-        root = self._model.model
-        for named in (root.named_parameters(), root.named_buffers()):
-            for name, tensor in named:
-                if not name.startswith(f"{_DECODER}."):
-                    yield name, tensor
+    def _encoding_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """All but the decoder's, with their paths."""
+        for path, module in self._model.model.named_modules():
+            if path != _DECODER and not path.startswith(f"{_DECODER}."):
+                yield path, module
 
     def _compute(self) -> str:
         config = self._model.model.config
@@ -59,12 +54,34 @@ class VisionFingerprint:
 
     def _stored(self) -> Iterator[tuple[str, Tensor]]:
         """What a state dict holds, in its order, but one module after the other: not all plain weights at once."""
-        for path, module in self._model.model.named_modules():
-            if path == _DECODER or path.startswith(f"{_DECODER}."):
-                continue
+        for path, module in self._encoding_modules():
             own: dict[str, Tensor] = {}
             module._save_to_state_dict(own, f"{path}." if path else "", keep_vars=False)
             yield from own.items()
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What one table of a module holds: parameters, buffers or other modules."""
+
+    table: dict[str, Any]
+    seen: tuple[tuple[str, weakref.ref[Any] | None, tuple[int, int] | None], ...]
+
+    @classmethod
+    def all_of(cls, module: nn.Module) -> list[_Held]:
+        """Its tables, as they are now."""
+        return [
+            cls(table, tuple((name, _reference(value), _state(value)) for name, value in table.items()))
+            for table in (module._parameters, module._buffers, module._modules)
+        ]
+
+    def is_unchanged(self) -> bool:
+        """Whether the same objects are there, with the same numbers."""
+        table = self.table
+        return len(table) == len(self.seen) and all(
+            (value := table.get(name)) is (None if ref is None else ref()) and _state(value) == state
+            for name, ref, state in self.seen
+        )
 
 
 def _hash(tensor: Tensor) -> bytes:
@@ -72,7 +89,13 @@ def _hash(tensor: Tensor) -> bytes:
     return hashlib.sha256(flat.view(torch.uint8).numpy().data).digest()
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
+def _reference(held: Tensor | nn.Module | None) -> weakref.ref[Any] | None:
+    return None if held is None else weakref.ref(held)
+
+
+def _state(held: Tensor | nn.Module | None) -> tuple[int, int] | None:
     """What changes when other numbers are written into a tensor, or it is given other memory."""
-    version = 0 if tensor.is_inference() else tensor._version
-    return version, 0 if tensor.is_mkldnn else tensor.data_ptr()
+    if not isinstance(held, Tensor):
+        return None
+    version = 0 if held.is_inference() else held._version
+    return version, 0 if held.is_mkldnn else held.data_ptr()
