@@ -46,7 +46,8 @@ mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/finish.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/maps.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/tracks.yaml --resume
-	$(BIN)/python -m videolm.mini.adopt runs/mini/tracks/export
+	$(TRAIN_IN_TWO) src/videolm/mini/recipe/words.yaml --resume
+	$(BIN)/python -m videolm.mini.adopt runs/mini/words/export
 
 bench-env: .venv-bench/.installed ## install the peer of the engine's benchmarks into .venv-bench
 

@@ -11,7 +11,7 @@ from videolm.evaluation.scoring import summarise
 from videolm.evaluation.task import ItemScore
 from videolm.evaluation.tasks.grading import expected_statements, grade
 from videolm.evaluation.tasks.statements import parse_statements
-from videolm.world.language import PHRASINGS
+from videolm.world.phrasings import PHRASINGS
 from videolm.world.questions import SCORED_TASKS, Question, QuestionMaker
 from videolm.world.sampler import sample_scene
 from videolm.world.scene import Background, Scene, Shape, Text

@@ -1,16 +1,17 @@
 """Charts: what a map says is what is drawn, where it is drawn."""
 
 import math
+from dataclasses import replace
 from random import Random
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videolm.world.charts import EMPTY, SIDE, Chart, cell_of, sample_chart
+from videolm.world.charts import EMPTY, LETTERS, SIDE, Chart, Print, cell_of, sample_chart, sample_print
 from videolm.world.drawing import draw_frame
-from videolm.world.scene import Background, Scene, Shape
-from videolm.world.vocabulary import COLOURS, KINDS, is_held_out
+from videolm.world.scene import Background, Scene, Shape, Text
+from videolm.world.vocabulary import COLOURS, KINDS, WORDS, is_held_out
 
 WHITE = Background(top=(255, 255, 255), bottom=(255, 255, 255))
 
@@ -67,3 +68,37 @@ def test_every_word_is_read_about_equally_often() -> None:
         for name in names:
             # White is never shown on bright backgrounds.
             assert 0.6 / len(names) < words.count(name) / len(words) < 1.3 / len(names)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(), st.booleans())
+def test_what_is_printed_stands_whole_in_its_cell_and_nowhere_else(seed: int, whole_words: bool) -> None:
+    chart = sample_print(Random(seed), whole_words=whole_words)
+    words = chart.read().split()
+    assert len(words) == chart.rows * chart.columns == (8 if whole_words else 16)
+    height, width = chart.scene.height, chart.scene.width
+    plain = Scene(shapes=(), background=WHITE, height=height, width=width)
+    for cell, word in enumerate(words):
+        texts = {0: replace(chart.texts[cell], rgb=(0, 0, 0))} if cell in chart.texts else {}
+        drawn = Print(scene=plain, rows=1, columns=1, texts=texts).draw()
+        y, x = (drawn.min(axis=2) < 128).nonzero()
+        if word == EMPTY:
+            assert not texts
+            assert not len(x)
+            continue
+        row, column = divmod(cell, chart.columns)
+        # Its middle is in the cell, and nothing of it is cut off at the edge of the picture.
+        assert row <= (y.min() + y.max()) / 2 / height * chart.rows <= row + 1
+        assert column <= (x.min() + x.max()) / 2 / width * chart.columns <= column + 1
+        assert x.min() > 0
+        assert x.max() < width - 1
+        assert word.isdecimal() or word in (WORDS if whole_words else LETTERS)
+
+
+def test_print_is_read_row_by_row() -> None:
+    def text(words: str) -> Text:
+        return Text(words=words, x=0.5, y=0.5, height=0.1, rgb=(0, 0, 0))
+
+    scene = Scene(shapes=(), background=WHITE)
+    chart = Print(scene=scene, rows=2, columns=2, texts={2: text("B"), 1: text("A")})
+    assert chart.read() == "No A B No"

@@ -4,7 +4,16 @@ from random import Random
 
 import pytest
 
-from videolm.world.language import NUM_HELD_OUT_PHRASINGS, PHRASINGS
+from videolm.world.phrasings import (
+    DIRECT,
+    INDIRECT,
+    MORE_PHRASINGS,
+    NUM_HELD_OUT_PHRASINGS,
+    OPENERS,
+    PHRASINGS,
+    Phrasings,
+    draw_phrasing,
+)
 from videolm.world.questions import SCORED_TASKS, QuestionMaker, Task
 from videolm.world.sampler import Split
 from videolm.world.scene import Background, Scene, Shape, Text
@@ -91,3 +100,55 @@ def test_training_never_asks_in_the_phrasings_kept_for_the_test() -> None:
         asked[split] = {question.text for question in questions if question.has_held_out_phrasing}
     assert asked["train"] == set()
     assert len(asked["test"]) >= NUM_HELD_OUT_PHRASINGS * 4
+
+
+@pytest.mark.parametrize("key", DIRECT)
+def test_nothing_that_training_asks_is_a_word_away_from_what_the_test_keeps(key: str) -> None:
+    assert set(DIRECT) == set(INDIRECT) == set(MORE_PHRASINGS)
+    kept = [phrasing for phrasings in PHRASINGS.values() for phrasing in phrasings[-NUM_HELD_OUT_PHRASINGS:]]
+    asked = {draw_phrasing(key, Random(seed)) for seed in range(3000)}
+    indirect = [opener.format(clause) for opener in OPENERS for clause in INDIRECT[key]]
+    direct = [*PHRASINGS[key][:-NUM_HELD_OUT_PHRASINGS], *MORE_PHRASINGS[key], *DIRECT[key]]
+    assert asked <= {*indirect, *direct}
+    assert asked >= set(direct)
+    # Which word a colour is spelled with, or how a sentence ends, is no other way to ask.
+    for phrasing in asked:
+        for other in PHRASINGS[key][-NUM_HELD_OUT_PHRASINGS:]:
+            assert _distance(_words(phrasing), _words(other)) > 1, (phrasing, other)
+        assert phrasing not in kept
+
+
+def _words(phrasing: str) -> list[str]:
+    return phrasing.lower().replace("colour", "color").replace("what's", "what is").rstrip(".?").split()
+
+
+def _distance(some: list[str], others: list[str]) -> int:
+    """How many words have to be put in, left out or changed."""
+    costs = list(range(len(others) + 1))
+    for number, one in enumerate(some, 1):
+        previous, costs[0] = costs[0], number
+        for place, other in enumerate(others, 1):
+            previous, costs[place] = (
+                costs[place],
+                min(costs[place] + 1, costs[place - 1] + 1, previous + (one != other)),
+            )
+    return costs[-1]
+
+
+@pytest.mark.parametrize("phrasings", ["base", "more", "many"])
+def test_every_way_to_ask_is_filled_in(phrasings: Phrasings) -> None:
+    for seed in range(200):
+        for scene in (STILL, MOVING, EVENTS):
+            maker = QuestionMaker(scene, Random(seed), "train", phrasings=phrasings)
+            for task in maker.tasks():
+                question = maker.make(task)
+                assert question is None or "{" not in question.text
+
+
+def test_a_timeline_tells_events_in_their_order() -> None:
+    question = QuestionMaker(EVENTS, Random(0), "train").make("timeline")
+    assert question is not None
+    events = sorted((s for s in EVENTS.shapes if s.event), key=lambda shape: shape.event_time)
+    assert len(events) > 1
+    assert question.answer.split(", ") == [f"{shape.name} {shape.event}" for shape in events]
+    assert QuestionMaker(MOVING, Random(0), "train").make("timeline") is None

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videolm.world.sampler import PATH_TIMES, SceneStyle, sample_scene
+from videolm.world.sampler import MAPPED, PATH_TIMES, SceneStyle, sample_scene
 from videolm.world.vocabulary import ACTIONS, COLOURS, KINDS, is_held_out
 
-STYLES: tuple[SceneStyle, ...] = ("motion", "events", "crowd", "map", "still", "text")
+STYLES: tuple[SceneStyle, ...] = ("motion", "events", "crowd", "map", "changes", "still", "text")
 
 
 @settings(max_examples=150, deadline=None)
@@ -75,9 +75,9 @@ def test_the_same_seed_gives_the_same_scene() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers())
-def test_each_shape_of_a_map_keeps_to_a_quarter_of_its_own(seed: int) -> None:
-    scene = sample_scene(Random(seed), "map", "train")
+@given(st.integers(), st.sampled_from(MAPPED))
+def test_each_shape_of_a_map_keeps_to_a_quarter_of_its_own(seed: int, style: SceneStyle) -> None:
+    scene = sample_scene(Random(seed), style, "train")
     short = min(scene.width, scene.height)
     quarters = []
     for shape in scene.shapes:

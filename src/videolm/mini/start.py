@@ -14,7 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from videolm.mini.stream import MovingShapes
-from videolm.world.language import PHRASINGS
+from videolm.world.phrasings import PHRASINGS
 from videolm.world.vocabulary import WORDS
 
 IMAGE_SIZE = 112

@@ -13,10 +13,11 @@ from PIL import Image
 
 from videolm.contracts import Frames, Message
 from videolm.training.samples import TrainingSample
-from videolm.world.charts import MAP_QUESTIONS, Listing, sample_chart
+from videolm.world.charts import MAP_QUESTIONS, Listing, sample_chart, sample_print
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
+from videolm.world.phrasings import Phrasings
 from videolm.world.questions import Question, QuestionMaker, Task, track
-from videolm.world.sampler import SceneStyle, sample_scene
+from videolm.world.sampler import MAPPED, SceneStyle, sample_scene
 from videolm.world.scene import Scene
 
 Shown = Literal["clip", "picture", "still", "chart"]
@@ -49,13 +50,14 @@ class MovingShapes:
         seed: of the whole source.
         easy: share of scenes of which only one or two shapes are kept.
         turns: least and most questions about one scene, besides the description.
-        description: share of conversations that hold a description of everything; of a scene of the style "map", a map.
+        description: share of conversations that hold a description of everything; of a scene of a mapped style, a map.
         encoded: share of clips that are encoded into a video file and decoded again; of stills and pictures, as JPEG.
         num_frames: frames shown of a clip.
         fewer_frames: share of clips of which fewer frames, 3 to ``num_frames`` - 1, are shown.
         shorter_side: bounds of the shorter side of a scene in pixels.
         colours: share of charts whose map is one of colours, not of shapes.
-        more_phrasings: whether questions are asked in further ways.
+        letters: share of charts that show letters or words.
+        phrasings: in how many ways questions are asked.
         task_weights: how often each task is asked, where that differs from ``TASK_WEIGHTS``.
         tracks: share of clips at the end of whose conversation the way of a shape is told, frame by frame.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
@@ -75,7 +77,8 @@ class MovingShapes:
         fewer_frames: float = 0.1,
         shorter_side: tuple[int, int] = (96, 200),
         colours: float = 0.1,
-        more_phrasings: bool = False,
+        letters: float = 0.0,
+        phrasings: Phrasings = "base",
         describes_last: bool = False,
         task_weights: Mapping[Task, float] | None = None,
         tracks: float = 0.0,
@@ -91,7 +94,8 @@ class MovingShapes:
         self.fewer_frames = fewer_frames
         self.shorter_side = shorter_side
         self.colours = colours
-        self.more_phrasings = more_phrasings
+        self.letters = letters
+        self.phrasings: Phrasings = phrasings
         self.describes_last = describes_last
         self.tracks = tracks
         self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
@@ -103,10 +107,10 @@ class MovingShapes:
             return self._chart(index, random)
         style = random.choices(list(self.styles), list(self.styles.values()))[0]
         scene = sample_scene(random, style, "train", shorter_side=self.shorter_side)
-        if style != "map" and random.random() < self.easy:
+        if style not in MAPPED and random.random() < self.easy:
             scene = replace(scene, shapes=scene.shapes[: random.randint(1, 2)])
         scene = replace(scene, is_clip=self.shown == "clip")
-        questions = self._questions(scene, random, "map" if style == "map" else "description")
+        questions = self._questions(scene, random, "map" if style in MAPPED else "description")
         medium = self._medium(scene, random)
         # Of a file, the model's own processor chooses the frames.
         if self.tracks and isinstance(medium, Frames) and random.random() < self.tracks:
@@ -120,20 +124,27 @@ class MovingShapes:
         )
 
     def _chart(self, index: int, random: Random) -> TrainingSample:
-        chart = sample_chart(random, shorter_side=self.shorter_side)
-        listing: Listing = "colours" if random.random() < self.colours else "shapes"
+        listing: Listing
+        if self.letters and random.random() < self.letters:
+            listing = random.choice(("letters", "words"))
+            printed = sample_print(random, whole_words=listing == "words", shorter_side=self.shorter_side)
+            scene, pixels, answer = printed.scene, printed.draw(), printed.read()
+        else:
+            chart = sample_chart(random, shorter_side=self.shorter_side)
+            listing = "colours" if random.random() < self.colours else "shapes"
+            scene, pixels, answer = chart.scene, chart.draw(), chart.read(listing)
         question = {"type": "text", "text": MAP_QUESTIONS[listing]}
         return TrainingSample(
             id=f"chart-{self.seed}-{index}",
-            media=(self._medium(chart.scene, random),),
+            media=(self._still(scene, pixels, random),),
             messages=(
                 {"role": "user", "content": [{"type": "video"}, question]},
-                {"role": "assistant", "content": chart.read(listing)},
+                {"role": "assistant", "content": answer},
             ),
         )
 
     def _questions(self, scene: Scene, random: Random, summary: Task) -> list[Question]:
-        maker = QuestionMaker(scene, random, "train", more_phrasings=self.more_phrasings)
+        maker = QuestionMaker(scene, random, "train", phrasings=self.phrasings)
         weights = self.task_weights
         drawn = random.choices(list(weights), list(weights.values()), k=random.randint(*self.turns))
         questions = {question.text: question for task in drawn if (question := maker.make(task)) is not None}
@@ -144,14 +155,17 @@ class MovingShapes:
             asked.insert(len(asked) if self.describes_last else random.randint(0, len(asked)), described)
         return asked
 
+    def _still(self, scene: Scene, pixels: np.ndarray, random: Random) -> Frames:
+        is_encoded = random.random() < self.encoded
+        return _frames(scene, [_recompressed(pixels, random) if is_encoded else pixels], [0])
+
     def _medium(self, scene: Scene, random: Random) -> Any:
+        if self.shown == "still":
+            return self._still(scene, draw_frame(scene, 0.0), random)
         is_encoded = random.random() < self.encoded
         if self.shown == "picture":
             quality = random.randint(45, 95)
             return encode_picture(scene, image_format="JPEG" if is_encoded else "PNG", quality=quality)
-        if self.shown in ("still", "chart"):
-            pixels = draw_frame(scene, 0.0)
-            return _frames(scene, [_recompressed(pixels, random) if is_encoded else pixels], [0])
         if is_encoded:
             codec, container = random.choice(ENCODINGS)
             return encode_clip(scene, codec=codec, container=container, crf=random.randint(18, 33))

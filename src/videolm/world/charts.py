@@ -1,22 +1,32 @@
-"""Charts as at the eye doctor: many shapes, and a map that says what is where; the densest way to learn to see."""
+"""Charts as at the eye doctor: many shapes or letters, and a map of what is where; the densest way to learn to see."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Final, Literal
 
-from videolm.world.sampler import ASPECTS, sample_background, sample_paint
-from videolm.world.scene import Scene, Shape
-from videolm.world.vocabulary import COLOURS, KINDS, is_held_out
+import numpy as np
+from PIL import Image
 
-Listing = Literal["shapes", "colours"]
+from videolm.world.drawing import draw_frame, paste_text
+from videolm.world.sampler import ASPECTS, sample_background, sample_ink, sample_paint, sample_words
+from videolm.world.scene import Scene, Shape, Text
+from videolm.world.vocabulary import COLOURS, KINDS, WORDS, is_held_out
+
+Listing = Literal["shapes", "colours", "letters", "words"]
 SIDE = 4
 """Cells along each side of a map."""
 EMPTY = "No"
 """What a map says of a cell in which no shape has its centre."""
-MAP_QUESTIONS: dict[Listing, str] = {"shapes": "Which shapes are where?", "colours": "Which colours are where?"}
+MAP_QUESTIONS: dict[Listing, str] = {
+    "shapes": "Which shapes are where?",
+    "colours": "Which colours are where?",
+    "letters": "Which letters are where?",
+    "words": "Which words are where?",
+}
+LETTERS: Final = tuple(sorted({letter for word in WORDS for letter in word})) + tuple("0123456789")
 _SIZES = ((0.085, 0.12), (0.11, 0.17), (0.16, 0.27))
 _EDGE = 0.1
 """Centres keep this share of a cell away from its edges, so that it is plain in which cell they are."""
@@ -27,6 +37,10 @@ class Chart:
     """A picture of many shapes, at most one with its centre in each of the ``SIDE`` x ``SIDE`` cells."""
 
     scene: Scene
+
+    def draw(self) -> np.ndarray:
+        """``[H, W, 3]`` uint8."""
+        return draw_frame(self.scene, 0.0)
 
     def read(self, listing: Listing) -> str:
         """A word for each cell, row by row: ``star No No ring ...``."""
@@ -86,3 +100,50 @@ def _has_room(shape: Shape, others: dict[int, Shape], aspect: float) -> bool:
         math.hypot((shape.x - other.x) * scale_x, (shape.y - other.y) * scale_y) > 1.02 * (shape.radius + other.radius)
         for other in others.values()
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Print:
+    """A picture of letters or words, at most one in each of ``rows`` x ``columns`` cells."""
+
+    scene: Scene
+    """Without shapes."""
+    rows: int
+    columns: int
+    texts: dict[int, Text]
+    """By cell, counted row by row."""
+
+    def draw(self) -> np.ndarray:
+        """``[H, W, 3]`` uint8."""
+        canvas = Image.fromarray(draw_frame(self.scene, 0.0).copy())
+        for text in self.texts.values():
+            paste_text(canvas, text)
+        return np.asarray(canvas)
+
+    def read(self) -> str:
+        """What stands in each cell, row by row: ``A No 7 ...``."""
+        return " ".join(
+            self.texts[cell].words if cell in self.texts else EMPTY for cell in range(self.rows * self.columns)
+        )
+
+
+def sample_print(random: Random, *, whole_words: bool, shorter_side: tuple[int, int] = (96, 200)) -> Print:
+    """Random letters and digits in 4 x 4 cells, or words and numbers in 4 rows of two."""
+    aspect = random.uniform(0.75, 1.34)
+    short = random.randint(*shorter_side)
+    height, width = (round(short / aspect), short) if aspect < 1 else (short, round(short * aspect))
+    background = sample_background(random)
+    columns, tallest = (2, 0.125) if whole_words else (SIDE, 0.2)
+    size = random.uniform(0.07, tallest)
+    ink = sample_ink(random, background)
+    texts = {}
+    for cell in range(SIDE * columns):
+        if random.random() < 0.2:
+            continue
+        row, column = divmod(cell, columns)
+        words = sample_words(random) if whole_words else random.choice(LETTERS)
+        x = (column + 0.5 + random.uniform(-0.15, 0.15) * (not whole_words)) / columns
+        y = (row + 0.5 + random.uniform(-0.12, 0.12)) / SIDE
+        texts[cell] = Text(words=words, x=x, y=y, height=size * random.uniform(0.9, 1.0), rgb=ink)
+    scene = Scene(shapes=(), background=background, height=height + height % 2, width=width + width % 2)
+    return Print(scene=scene, rows=SIDE, columns=columns, texts=texts)

@@ -24,7 +24,7 @@ def draw_frame(scene: Scene, time: float, *, height: int | None = None, width: i
         if shape.is_visible(time):
             _paste_shape(canvas, shape, time)
     if scene.text is not None:
-        _paste_text(canvas, scene.text)
+        paste_text(canvas, scene.text)
     return np.asarray(canvas)
 
 
@@ -123,7 +123,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _paste_text(canvas: Image.Image, text: Text) -> None:
+def paste_text(canvas: Image.Image, text: Text) -> None:
+    """Print a word on a picture."""
     # The built-in font's capitals are about 0.72 of its size.
     size = max(round(text.height * min(canvas.width, canvas.height) / 0.72), 6)
     ImageDraw.Draw(canvas).text(

@@ -9,15 +9,19 @@ from typing import Literal
 
 from videolm.world.language import (
     HELD_OUT_NOUNS,
-    MORE_PHRASINGS,
     MOTION_ANSWERS,
     NOUNS,
-    NUM_HELD_OUT_PHRASINGS,
     PERIOD_ANSWERS,
-    PHRASINGS,
     UNKNOWN_ANSWER,
     at_place,
     describe,
+)
+from videolm.world.phrasings import (
+    MORE_PHRASINGS,
+    NUM_HELD_OUT_PHRASINGS,
+    PHRASINGS,
+    Phrasings,
+    draw_phrasing,
 )
 from videolm.world.sampler import QUARTERS, Split
 from videolm.world.scene import Scene, Shape
@@ -25,12 +29,13 @@ from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, is_hel
 
 Task = Literal[
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
-    "path", "place", "map", "track",
+    "path", "place", "map", "track", "timeline",
 ]  # fmt: skip
 SCORED_TASKS: tuple[Task, ...] = (
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
 )  # fmt: skip
 MAP_QUESTION = "What happens where?"
+TIMELINE_QUESTION = "What happens in which order?"
 TRACK_QUESTION = "Where is the {name} in each frame?"
 NOTHING_THERE = "No"
 CLEAR_GAP = 0.15
@@ -65,17 +70,14 @@ def track(shape: Shape, times: Sequence[float]) -> Question:
 
 
 class QuestionMaker:
-    """Makes questions about one scene, in random phrasings of one split.
+    """Makes questions about one scene, in random phrasings of one split; all but "base" are for training alone."""
 
-    With ``more_phrasings`` half of them are asked in further ways, which are for training alone.
-    """
-
-    def __init__(self, scene: Scene, random: Random, split: Split, *, more_phrasings: bool = False) -> None:
-        assert split == "train" or not more_phrasings
+    def __init__(self, scene: Scene, random: Random, split: Split, *, phrasings: Phrasings = "base") -> None:
+        assert split == "train" or phrasings == "base"
         self.scene = scene
         self.random = random
         self.split = split
-        self.more_phrasings = MORE_PHRASINGS if more_phrasings else {}
+        self.phrasings = phrasings
         self.has_events = any(shape.event for shape in scene.shapes)
 
     def tasks(self) -> list[Task]:
@@ -95,9 +97,12 @@ class QuestionMaker:
         if self.split == "test" and last_seen < len(phrasings) and self.random.random() < 0.5:
             index = self.random.randrange(last_seen, len(phrasings))
         view = self.random.choice(("video", "clip") if self.scene.is_clip else ("picture", "image"))
-        more = self.more_phrasings.get(key, ())
+        more = MORE_PHRASINGS.get(key, ()) if self.phrasings == "more" else ()
+        further = draw_phrasing(key, self.random) if self.phrasings == "many" else None
         if more and self.random.random() < 0.5:
-            text = self.random.choice(more).format(view=view, **slots)
+            further = self.random.choice(more)
+        if further is not None:
+            text = further.format(view=view, **slots)
             return f"{text[0].upper()}{text[1:]}", False
         return phrasings[index].format(view=view, **slots), index >= last_seen
 
@@ -256,3 +261,11 @@ class QuestionMaker:
             words[quarter] = f"{shape.event}-{shape.period}" if shape.event else shape.motion
         answer = " ".join(words)
         return Question(task="map", text=MAP_QUESTION, answer=answer, expected=answer)
+
+    def _timeline(self) -> Question | None:
+        """All events from the first to the last: red circle appears, blue star disappears."""
+        events = self._events()
+        if len(events) < 2:
+            return None
+        answer = ", ".join(f"{shape.name} {shape.event}" for shape in events)
+        return Question(task="timeline", text=TIMELINE_QUESTION, answer=answer, expected=answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -21,12 +22,13 @@ from videolm.world.vocabulary import (
 )
 
 Split = Literal["train", "test"]
-SceneStyle = Literal["motion", "events", "crowd", "map", "still", "text"]
+SceneStyle = Literal["motion", "events", "crowd", "map", "changes", "still", "text"]
 Box = tuple[float, float, float]
 """Left and top edge and the length of both sides of a part of the picture, as fractions."""
 WHOLE: Box = (0.0, 0.0, 1.0)
 QUARTERS: tuple[Box, ...] = ((0.0, 0.0, 0.5), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""Row by row; a shape of a scene of the style "map" never leaves its own."""
+"""Row by row; a shape of a scene of a style in ``MAPPED`` never leaves its own."""
+MAPPED: tuple[SceneStyle, ...] = ("map", "changes")
 
 # Hue in degrees (low, high), saturation and value ranges: wide enough for other people's paint, narrow enough to name.
 PAINT = {
@@ -55,7 +57,7 @@ def sample_scene(
     Args:
         style: motion (1-3 shapes, some move), events (2-3 shapes, some appear or disappear), crowd (a clip of 1-5
             shapes that stay), map (2-4 shapes, each of which does something within a quarter of the clip of its own:
-            the most motions that a clip can teach), still (a picture of 1-5 shapes), text (a picture with a printed
+            the most motions that a clip can teach), changes (the same, where most appear or disappear), still (a picture of 1-5 shapes), text (a picture with a printed
             word and 0-2 shapes).
         split: training scenes never hold a held-out combination; the first shape of a test scene always is one.
         shorter_side: Bounds of the shorter side in pixels.
@@ -75,7 +77,7 @@ def sample_scene(
         width=width + width % 2,
         num_frames=random.randint(16, 48),
         fps=random.choice((8, 10, 12, 15, 24, 25, 30)),
-        is_clip=style in ("motion", "events", "crowd", "map"),
+        is_clip=style in ("motion", "events", "crowd", *MAPPED),
     )
 
 
@@ -111,15 +113,21 @@ class _Look:
     brightness: float
 
 
+_COUNTS: Mapping[SceneStyle, tuple[int, int]] = {
+    "motion": (1, 3), "events": (2, 3), "crowd": (1, 5), "map": (2, 4), "changes": (2, 4), "still": (1, 5),
+    "text": (0, 2),
+}  # fmt: skip
+"""Least and most shapes."""
+
+
 def _sample_shapes(
     random: Random, style: SceneStyle, split: Split, look: _Look, first_action: str | None
 ) -> tuple[Shape, ...]:
-    count = {"motion": (1, 3), "events": (2, 3), "crowd": (1, 5), "map": (2, 4), "still": (1, 5), "text": (0, 2)}[style]
-    wanted = random.randint(*count)
+    wanted = random.randint(*_COUNTS[style])
     colours = [c for c in COLOURS if c != "white" or look.brightness < 165]
     shapes: list[Shape] = []
     taken: list[str] = []
-    boxes = random.sample(QUARTERS, wanted) if style == "map" else [WHOLE] * wanted
+    boxes = random.sample(QUARTERS, wanted) if style in MAPPED else [WHOLE] * wanted
     for _ in range(60):
         if len(shapes) == wanted:
             break
@@ -137,8 +145,8 @@ def _sample_shapes(
         radius = random.uniform(0.1, 0.2) if wanted > 3 else random.uniform(0.12, 0.26)
         if style in ("still", "text"):
             radius *= random.choice((0.5, 0.75, 1.0))
-        if style == "map":
-            radius = random.uniform(0.08, 0.13)
+        if style in MAPPED:
+            radius = random.uniform(0.08, 0.13 if style == "map" else 0.17)
         shape = _sample_shape(random, colour, kind, action, radius, look.aspect, boxes[len(shapes)])
         if shape is not None and _has_room(shape, shapes, look.aspect):
             shapes.append(shape)
@@ -156,6 +164,8 @@ def _sample_action(random: Random, style: SceneStyle, *, num_shapes: int) -> str
         return random.choice((*DIRECTIONS, *DIRECTIONS, *CHANGES, "still"))
     if style == "map":
         return random.choice((*DIRECTIONS, *DIRECTIONS, *CHANGES, *EVENTS, "still", "still"))
+    if style == "changes" and random.random() < 0.75:
+        return random.choice(EVENTS)
     if style == "events" and (num_shapes < 2 or random.random() < 0.6):
         return random.choice(EVENTS)
     return "still"
@@ -222,10 +232,21 @@ def _has_room(shape: Shape, others: list[Shape], aspect: float) -> bool:
     return True
 
 
-def _sample_text(random: Random, shapes: tuple[Shape, ...], background: Background) -> Text:
-    words = random.choice(WORDS) if random.random() < 0.6 else str(random.randint(0, 10 ** random.randint(1, 3) - 1))
+def sample_words(random: Random) -> str:
+    """Something to print: a word or a number."""
+    return random.choice(WORDS) if random.random() < 0.6 else str(random.randint(0, 10 ** random.randint(1, 3) - 1))
+
+
+def sample_ink(random: Random, background: Background) -> RGB:
+    """Nearly black on what is light, nearly white on what is dark."""
     is_light = sum(background.top) + sum(background.bottom) > 6 * 115
     level = random.randint(0, 30) if is_light else random.randint(225, 255)
+    return (level, level, level)
+
+
+def _sample_text(random: Random, shapes: tuple[Shape, ...], background: Background) -> Text:
+    words = sample_words(random)
+    ink = sample_ink(random, background)
     best = (0.5, 0.5)
     best_distance = -1.0
     for _ in range(12):
@@ -233,4 +254,4 @@ def _sample_text(random: Random, shapes: tuple[Shape, ...], background: Backgrou
         distance = min((math.hypot(x - s.x, y - s.y) - s.radius for s in shapes), default=1.0)
         if distance > best_distance:
             best, best_distance = (x, y), distance
-    return Text(words=words, x=best[0], y=best[1], height=random.uniform(0.08, 0.16), rgb=(level, level, level))
+    return Text(words=words, x=best[0], y=best[1], height=random.uniform(0.08, 0.16), rgb=ink)
