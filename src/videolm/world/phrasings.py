@@ -296,7 +296,8 @@ MORE_PHRASINGS: Final[dict[str, tuple[str, ...]]] = {
 """Further ways to ask, for training alone: the more it hears, the better it takes what it never heard."""
 OPENERS: Final = (
     "Tell me {}.", "Please tell me {}.", "Can you tell me {}?", "Say {}.", "Could you say {}?", "Do you know {}?",
-    "I want to know {}.", "I would like to know {}.", "Find out {}.", "Please say {}.", "Let me know {}.", "Explain {}.",
+    "I want to know {}.", "I would like to know {}.", "Find out {}.", "Please say {}.", "Let me know {}.",
+    "Explain {}.",
 )  # fmt: skip
 """Around a question that is put indirectly."""
 INDIRECT: Final[dict[str, tuple[str, ...]]] = {

@@ -57,8 +57,8 @@ def sample_scene(
     Args:
         style: motion (1-3 shapes, some move), events (2-3 shapes, some appear or disappear), crowd (a clip of 1-5
             shapes that stay), map (2-4 shapes, each of which does something within a quarter of the clip of its own:
-            the most motions that a clip can teach), changes (the same, where most appear or disappear), still (a picture of 1-5 shapes), text (a picture with a printed
-            word and 0-2 shapes).
+            the most motions that a clip can teach), changes (the same, where most appear or disappear), still (a
+            picture of 1-5 shapes), text (a picture with a printed word and 0-2 shapes).
         split: training scenes never hold a held-out combination; the first shape of a test scene always is one.
         shorter_side: Bounds of the shorter side in pixels.
         first_action: What one of the shapes does; None leaves it to chance.
