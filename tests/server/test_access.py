@@ -83,6 +83,11 @@ def test_pages_of_other_origins_are_not_let_in_unless_asked_for(serve: Any) -> N
         # A page can read why it was refused.
         refused = http.post(PATH, json=HELLO, headers=origin)
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://example.org")
+        refused = http.options(PATH, headers=asked | {"origin": "https://other.org"})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["type"]) == (400, "cors_refused", "invalid_request_error")
+        assert error["message"].startswith("A page may not ask so (its origin): expected an origin of --cors-origin")
+        assert "access-control-allow-origin" not in refused.headers
         other = http.post(PATH, json=HELLO, headers={"origin": "https://other.org"})
         assert "access-control-allow-origin" not in other.headers
 

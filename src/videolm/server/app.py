@@ -10,7 +10,6 @@ from typing import NoReturn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
@@ -18,7 +17,7 @@ from videolm.server.auth import KeyCheck
 from videolm.server.backend import Backend
 from videolm.server.chat import ChatEndpoint
 from videolm.server.files import expire_files, file_routes
-from videolm.server.guards import ErrorAnswers, HeaderLimit
+from videolm.server.guards import Cors, ErrorAnswers, HeaderLimit
 from videolm.server.health import health_routes
 from videolm.server.housekeeping import keep_memory_small
 from videolm.server.inspect import InspectEndpoint
@@ -78,7 +77,7 @@ def _middleware(backend: Backend) -> list[Middleware]:
     """From the outside in."""
     settings = backend.settings
     cors = Middleware(
-        CORSMiddleware,
+        Cors,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "Content-Type"],

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from videolm.server.bodies import ClientGoneError
@@ -12,7 +15,29 @@ from videolm.server.errors import ApiError, as_api_error, error_response
 
 _LOG = logging.getLogger(__name__)
 
-__all__ = ["ErrorAnswers", "HeaderLimit"]
+__all__ = ["Cors", "ErrorAnswers", "HeaderLimit"]
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of some origins ask; a preflight that is refused is answered in the one shape of errors."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """What a browser asks before it lets a page ask."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        refused = bytes(response.body).decode().removeprefix("Disallowed CORS ")
+        told = error_response(
+            ApiError(
+                response.status_code,
+                f"A page may not ask so (its {refused}): expected an origin of --cors-origin, GET, POST or DELETE, and "
+                "the headers Authorization and Content-Type. Let the page ask with these, or start the server for it.",
+                code="cors_refused",
+            )
+        )
+        kept = ("content-length", "content-type")
+        told.headers.update({name: value for name, value in response.headers.items() if name not in kept})
+        return told
 
 
 class ErrorAnswers:
