@@ -137,7 +137,13 @@ def test_each_level_asks_for_other_things_and_the_last_one_comes_by_itself(
         "small, distinct clips, 1 at once", "small, distinct clips, 4 at once", "small, distinct clips, Poisson",
     ]  # fmt: skip
     assert all(each.ratio == 4.0 for each in row.rows)
-    compared = [each for each in loads if each[0] != "alone"]
+    before, compared = loads[1:3], loads[3:]
+    # What is asked about again and again was asked about before, with other questions, by one client of each side.
+    again = {each.path for _, _, asked, _ in compared[::4] for each in asked}
+    assert [(name, num_clients) for name, num_clients, *_ in before] == [("ours", 1), ("peer", 1)]
+    assert before[0][2] == before[1][2]
+    assert {each.path for each in before[0][2]} == again - {None}
+    assert not {each.text for each in before[0][2]} & {each.text for _, _, asked, _ in compared for each in asked}
     assert [name for name, *_ in compared] == ["ours", "peer"] * 6
     assert all(ours[2] == peers[2] for ours, peers in zip(compared[::2], compared[1::2], strict=True))
     distinct = [each.path for _, _, asked, _ in compared[2::4] for each in asked if each.path is not None]

@@ -16,7 +16,11 @@ import pytest
 
 MODEL = "videolm-mini"
 PATH = "/v1/chat/completions"
-HELLO: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+HELLO: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Is there a circle?"}],
+    "max_tokens": 8,
+}
 # Drawn so freely that the end comes late, with so much beside each token that no buffer holds it.
 MUCH = HELLO | {"temperature": 1000, "seed": 1, "max_tokens": 500, "logprobs": True, "top_logprobs": 20, "n": 16}
 JSON_HEAD = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
