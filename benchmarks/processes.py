@@ -16,6 +16,8 @@ class Taken:
 
     memory_bytes: int
     """Anonymous memory in RAM: what was allocated, without files that are mapped."""
+    own_memory_bytes: int
+    """Of the process itself, without its descendants."""
     num_processes: int
     num_threads: int
     num_files: int
@@ -30,6 +32,7 @@ def taken_by(pid: int) -> Taken:
     each = [found for one in tree(pid) if (found := _taken_by_one(one)) is not None]
     return Taken(
         memory_bytes=sum(one.memory_bytes for one in each),
+        own_memory_bytes=each[0].own_memory_bytes if each else 0,
         num_processes=len(each),
         num_threads=sum(one.num_threads for one in each),
         num_files=sum(one.num_files for one in each),
@@ -66,6 +69,7 @@ def _taken_by_one(pid: int) -> Taken | None:
         return None
     return Taken(
         memory_bytes=int(status["RssAnon"].split()[0]) * 1024,
+        own_memory_bytes=int(status["RssAnon"].split()[0]) * 1024,
         num_processes=1,
         num_threads=int(status["Threads"]),
         num_files=sum(not target.startswith("socket:") for target in targets),

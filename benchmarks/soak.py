@@ -55,8 +55,8 @@ class Plan:
 
     @property
     def warm_up_s(self) -> float:
-        """After which memory must not grow."""
-        return self.seconds / 3 if self.seconds < 600 else 200.0
+        """After which memory must not grow: libraries and allocators reach their level after some ten minutes."""
+        return self.seconds / 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,11 @@ def section_of(found: Found) -> Section:
         ("open files", str(found.before.num_files), str(found.after.num_files)),
         ("sockets", str(found.before.num_sockets), str(found.after.num_sockets)),
         ("MiB of memory", f"{found.before.memory_bytes / MIB:.1f}", f"{found.after.memory_bytes / MIB:.1f}"),
+        (
+            "of which the server itself",
+            f"{found.before.own_memory_bytes / MIB:.1f}",
+            f"{found.after.own_memory_bytes / MIB:.1f}",
+        ),
         ("blocks of keys and values in use", "", f"{found.gauges['videolm_cache_blocks_used']:g}"),
     )
     return Section(
