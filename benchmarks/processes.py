@@ -67,9 +67,10 @@ def _taken_by_one(pid: int) -> Taken | None:
         return None
     if fields is None or "RssAnon" not in status:
         return None
+    memory_bytes = int(status["RssAnon"].split()[0]) * 1024
     return Taken(
-        memory_bytes=int(status["RssAnon"].split()[0]) * 1024,
-        own_memory_bytes=int(status["RssAnon"].split()[0]) * 1024,
+        memory_bytes=memory_bytes,
+        own_memory_bytes=memory_bytes,
         num_processes=1,
         num_threads=int(status["Threads"]),
         num_files=sum(not target.startswith("socket:") for target in targets),

@@ -1,16 +1,24 @@
-"""A tiny model that counts what it encodes."""
+"""A tiny model that counts what it encodes, and the processor of the tiny model in a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from videolm.contracts import Features, VisualInput
+from videolm.families import auto
 from videolm.models.video_lm import VideoLM
+from videolm.processing.processor import Processor
 
 from ..models.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_model_folder: Path) -> Processor:
+    return auto.load_processor(tiny_model_folder)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -13,25 +12,14 @@ from videolm.engine.encoding import EncodingBudget
 from videolm.engine.engine import Engine
 from videolm.engine.features import FeatureMemory
 from videolm.engine.request import Request
-from videolm.families import auto
 from videolm.generation.params import SamplingParams
 from videolm.models.video_lm import VideoLM
 from videolm.processing.processor import Processor
 
 from ..models.tiny import prompt
-from .tiny_families import tiny_model_of, video_for
+from .tiny_families import video_for
 
 ROOM = {"num_blocks": 200, "block_size": 4}
-
-
-@pytest.fixture(scope="module")
-def processor(tiny_model_folder: Path) -> Processor:
-    return auto.load_processor(tiny_model_folder)
-
-
-@pytest.fixture
-def model() -> VideoLM:
-    return tiny_model_of("llava_next_video")
 
 
 class Noting(FeatureMemory):

@@ -41,11 +41,6 @@ CONFIG = EngineConfig(num_blocks=24, block_size=4)
 EIGHT = SamplingParams(max_new_tokens=8)
 
 
-@pytest.fixture(scope="module")
-def processor(tiny_model_folder: Path) -> Processor:
-    return auto.load_processor(tiny_model_folder)
-
-
 @pytest.fixture
 def model() -> VideoLM:
     return tiny_model_of("llava_next_video")

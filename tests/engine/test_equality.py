@@ -6,7 +6,6 @@ import itertools
 import random
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from videolm.contracts import ModelInputs, VisualInput
 from videolm.engine.config import EngineConfig
 from videolm.engine.engine import Engine
 from videolm.engine.request import Request, RequestOutput
-from videolm.families import auto
 from videolm.generation.loop import generate_ids
 from videolm.generation.params import SamplingParams
 from videolm.models.video_lm import VideoLM
@@ -24,11 +22,6 @@ from videolm.processing.processor import Processor
 
 from ..models.tiny import pack, prompt
 from .tiny_families import CONFIGS, picture_for, tiny_model_of, video_for
-
-
-@pytest.fixture(scope="module")
-def processor(tiny_model_folder: Path) -> Processor:
-    return auto.load_processor(tiny_model_folder)
 
 
 @cache

@@ -14,18 +14,12 @@ from videolm.engine.features import medium_key
 from videolm.engine.preparing import prepare
 from videolm.engine.request import Request
 from videolm.errors import ProcessingError
-from videolm.families import auto
 from videolm.generation.params import SamplingParams
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 from videolm.processing.processor import Processor
 
 CONFIG = EngineConfig(sampling=FrameSampling(num_frames=2))
-
-
-@pytest.fixture(scope="module")
-def processor(tiny_model_folder: Path) -> Processor:
-    return auto.load_processor(tiny_model_folder)
 
 
 def question(*parts: dict[str, Any]) -> list[dict[str, Any]]:

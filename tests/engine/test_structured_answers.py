@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema_rs
-import pytest
 
 from videolm.engine.config import EngineConfig
 from videolm.engine.engine import Engine
@@ -30,11 +29,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 SMALL = EngineConfig(num_blocks=34, block_size=4, max_batch_tokens=24, max_running=4)
-
-
-@pytest.fixture(scope="module")
-def processor(tiny_model_folder: Path) -> Processor:
-    return auto.load_processor(tiny_model_folder)
 
 
 def requests(processor: Processor) -> list[Request]:

@@ -33,8 +33,6 @@ class EncodingBudget:
 
     def cost(self, medium: VisualInput) -> int:
         """Patches of all frames or tiles."""
-        if medium.features is not None:
-            return 0
         count, _, height, width = medium.pixel_values.shape
         return int(count * (height // self.patch_size) * (width // self.patch_size))
 
@@ -50,8 +48,12 @@ def works_within(
     paid, left = set[str](), budget.max_patches
     for work in works:
         each = answering[work.job.id]
-        new = {each.media_keys[index]: each.inputs.media[index] for index in each.missing(work)}
-        costs = {key: budget.cost(medium) for key, medium in new.items() if key not in paid and not features.holds(key)}
+        media = [(each.media_keys[index], each.inputs.media[index]) for index in each.missing(work)]
+        costs = {
+            key: budget.cost(medium)
+            for key, medium in media
+            if medium.features is None and key not in paid and not features.holds(key)
+        }
         total = sum(costs.values())
         if total and paid and total > left:
             left = 0  # Those behind it must not overtake it for good.

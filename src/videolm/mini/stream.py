@@ -13,7 +13,7 @@ from PIL import Image
 
 from videolm.contracts import Frames, Message
 from videolm.training.samples import TrainingSample
-from videolm.world.charts import MAP_QUESTIONS, Listing, sample_chart, sample_print
+from videolm.world.charts import MAP_QUESTIONS, Listing, Printed, sample_chart, sample_print
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
 from videolm.world.phrasings import Phrasings
 from videolm.world.questions import Question, QuestionMaker, Task, track
@@ -124,7 +124,7 @@ class MovingShapes:
         )
 
     def _chart(self, index: int, random: Random) -> TrainingSample:
-        listing: Listing
+        listing: Listing | Printed
         if self.letters and random.random() < self.letters:
             listing = random.choice(("letters", "words"))
             printed = sample_print(random, whole_words=listing == "words", shorter_side=self.shorter_side)
@@ -132,7 +132,7 @@ class MovingShapes:
         else:
             chart = sample_chart(random, shorter_side=self.shorter_side)
             listing = "colours" if random.random() < self.colours else "shapes"
-            scene, pixels, answer = chart.scene, chart.draw(), chart.read(listing)
+            scene, pixels, answer = chart.scene, draw_frame(chart.scene, 0.0), chart.read(listing)
         question = {"type": "text", "text": MAP_QUESTIONS[listing]}
         return TrainingSample(
             id=f"chart-{self.seed}-{index}",

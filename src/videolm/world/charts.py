@@ -11,16 +11,17 @@ import numpy as np
 from PIL import Image
 
 from videolm.world.drawing import draw_frame, paste_text
-from videolm.world.sampler import ASPECTS, sample_background, sample_ink, sample_paint, sample_words
+from videolm.world.sampler import ASPECTS, picture_size, sample_background, sample_ink, sample_paint, sample_words
 from videolm.world.scene import Scene, Shape, Text
 from videolm.world.vocabulary import COLOURS, KINDS, WORDS, is_held_out
 
-Listing = Literal["shapes", "colours", "letters", "words"]
+Listing = Literal["shapes", "colours"]
+Printed = Literal["letters", "words"]
 SIDE = 4
 """Cells along each side of a map."""
 EMPTY = "No"
 """What a map says of a cell in which no shape has its centre."""
-MAP_QUESTIONS: dict[Listing, str] = {
+MAP_QUESTIONS: dict[Listing | Printed, str] = {
     "shapes": "Which shapes are where?",
     "colours": "Which colours are where?",
     "letters": "Which letters are where?",
@@ -37,10 +38,6 @@ class Chart:
     """A picture of many shapes, at most one with its centre in each of the ``SIDE`` x ``SIDE`` cells."""
 
     scene: Scene
-
-    def draw(self) -> np.ndarray:
-        """``[H, W, 3]`` uint8."""
-        return draw_frame(self.scene, 0.0)
 
     def read(self, listing: Listing) -> str:
         """A word for each cell, row by row: ``star No No ring ...``."""
@@ -59,7 +56,7 @@ def sample_chart(random: Random, *, shorter_side: tuple[int, int] = (96, 200)) -
     """A random chart without a held-out combination; ``shorter_side`` bounds the picture's shorter side in pixels."""
     aspect = random.choice(ASPECTS) * random.uniform(0.95, 1.05)
     short = random.randint(*shorter_side)
-    height, width = (round(short / aspect), short) if aspect < 1 else (short, round(short * aspect))
+    height, width = picture_size(aspect, short)
     background = sample_background(random)
     is_bright = sum(background.top) / 3 >= 165
     colours = [colour for colour in COLOURS if colour != "white" or not is_bright]
@@ -131,7 +128,7 @@ def sample_print(random: Random, *, whole_words: bool, shorter_side: tuple[int, 
     """Random letters and digits in 4 x 4 cells, or words and numbers in 4 rows of two."""
     aspect = random.uniform(0.75, 1.34)
     short = random.randint(*shorter_side)
-    height, width = (round(short / aspect), short) if aspect < 1 else (short, round(short * aspect))
+    height, width = picture_size(aspect, short)
     background = sample_background(random)
     columns, tallest = (2, 0.125) if whole_words else (SIDE, 0.2)
     size = random.uniform(0.07, tallest)

@@ -559,6 +559,14 @@ DIRECT: Final[dict[str, tuple[str, ...]]] = {
 """Yet more ways to ask; for training alone."""
 
 
+def further_phrasing(key: str, random: Random, phrasings: Phrasings) -> str | None:
+    """Another way for training to ask than the one of ``PHRASINGS`` that was drawn; None to keep that."""
+    if phrasings == "many":
+        return draw_phrasing(key, random)
+    more = MORE_PHRASINGS.get(key, ()) if phrasings == "more" else ()
+    return random.choice(more) if more and random.random() < 0.5 else None
+
+
 def draw_phrasing(key: str, random: Random) -> str:
     """Any way in which training may ask: a usual, a further or an indirect one."""
     base = PHRASINGS[key]

@@ -16,13 +16,7 @@ from videolm.world.language import (
     at_place,
     describe,
 )
-from videolm.world.phrasings import (
-    MORE_PHRASINGS,
-    NUM_HELD_OUT_PHRASINGS,
-    PHRASINGS,
-    Phrasings,
-    draw_phrasing,
-)
+from videolm.world.phrasings import NUM_HELD_OUT_PHRASINGS, PHRASINGS, Phrasings, further_phrasing
 from videolm.world.sampler import QUARTERS, Split
 from videolm.world.scene import Scene, Shape
 from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, is_held_out, place_of
@@ -97,10 +91,7 @@ class QuestionMaker:
         if self.split == "test" and last_seen < len(phrasings) and self.random.random() < 0.5:
             index = self.random.randrange(last_seen, len(phrasings))
         view = self.random.choice(("video", "clip") if self.scene.is_clip else ("picture", "image"))
-        more = MORE_PHRASINGS.get(key, ()) if self.phrasings == "more" else ()
-        further = draw_phrasing(key, self.random) if self.phrasings == "many" else None
-        if more and self.random.random() < 0.5:
-            further = self.random.choice(more)
+        further = further_phrasing(key, self.random, self.phrasings)
         if further is not None:
             text = further.format(view=view, **slots)
             return f"{text[0].upper()}{text[1:]}", False

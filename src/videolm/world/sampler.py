@@ -65,7 +65,7 @@ def sample_scene(
     """
     aspect = random.choice(ASPECTS) * random.uniform(0.95, 1.05)
     short = random.randint(*shorter_side)
-    height, width = (round(short / aspect), short) if aspect < 1 else (short, round(short * aspect))
+    height, width = picture_size(aspect, short)
     background = sample_background(random)
     look = _Look(aspect=width / height, brightness=sum(background.top) / 3)
     shapes = _sample_shapes(random, style, split, look, first_action)
@@ -79,6 +79,13 @@ def sample_scene(
         fps=random.choice((8, 10, 12, 15, 24, 25, 30)),
         is_clip=style in ("motion", "events", "crowd", *MAPPED),
     )
+
+
+def picture_size(aspect: float, shorter_side: int) -> tuple[int, int]:
+    """Height and width in pixels."""
+    if aspect < 1:
+        return round(shorter_side / aspect), shorter_side
+    return shorter_side, round(shorter_side * aspect)
 
 
 def sample_background(random: Random) -> Background:
