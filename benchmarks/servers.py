@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -49,10 +50,11 @@ class PeerServer:
         end = time.monotonic() + READY_S
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-                connection.request("GET", "/health")
-                if connection.getresponse().status == 200:
-                    return
+                with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+                    connection.request("GET", "/health")
+                    with connection.getresponse() as response:
+                        if response.status == 200:
+                            return
             except OSError:
                 time.sleep(0.2)
         raise SystemExit(f"The peer's server is not ready after {READY_S} s: run benchmarks/peer_serve.py by hand.")
@@ -112,21 +114,20 @@ def video_body(path: Path, question: str, *, num_frames: int, num_new: int) -> d
 def stream(host: str, port: int, body: dict[str, Any]) -> Streamed:
     """Send one request and read its stream to the end."""
     start, text, first_s, num_tokens = time.perf_counter(), "", 0.0, 0
-    connection = http.client.HTTPConnection(host, port, timeout=3600)
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
-    response = connection.getresponse()
-    if response.status != 200:
-        raise OSError(f"status {response.status}: {response.read(300)!r}")
-    for line in response:
-        chunk = json.loads(line[6:]) if line.startswith(b"data: {") else {}
-        if "error" in chunk:
-            raise OSError(str(chunk["error"]))
-        for choice in chunk.get("choices", ()):
-            piece = choice["delta"].get("content") or ""
-            text += piece
-            first_s = first_s or (time.perf_counter() - start if piece else 0.0)
-        num_tokens = (chunk.get("usage") or {}).get("completion_tokens", num_tokens)
-    connection.close()
+    with closing(http.client.HTTPConnection(host, port, timeout=3600)) as connection:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise OSError(f"status {response.status}: {response.read(300)!r}")
+        for line in response:
+            chunk = json.loads(line[6:]) if line.startswith(b"data: {") else {}
+            if "error" in chunk:
+                raise OSError(str(chunk["error"]))
+            for choice in chunk.get("choices", ()):
+                piece = choice["delta"].get("content") or ""
+                text += piece
+                first_s = first_s or (time.perf_counter() - start if piece else 0.0)
+            num_tokens = (chunk.get("usage") or {}).get("completion_tokens", num_tokens)
     return Streamed(text=text, num_tokens=num_tokens, first_s=first_s, last_s=time.perf_counter() - start)
 
 
