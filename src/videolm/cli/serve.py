@@ -16,6 +16,7 @@ from videolm.cli import flags
 from videolm.cli.output import print_warnings
 from videolm.cli.sessions import open_session
 from videolm.errors import ArgumentError, MissingExtraError
+from videolm.freed_memory import keep_one_heap
 from videolm.server.limits import FLAGS
 from videolm.server.settings import MEDIA, ServerSettings
 
@@ -113,6 +114,7 @@ def run(args: Namespace) -> int:
     """Serve until a signal comes."""
     _check_packages()
     settings = settings_of(args)
+    keep_one_heap()
     from videolm.engine.vision_cache import VisionCacheConfig
     from videolm.server.serving import listen
 
