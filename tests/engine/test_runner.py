@@ -138,6 +138,8 @@ def test_weights_laid_out_for_the_processor_change_nothing_but_the_speed() -> No
     blocks = list(range(-(-length // 4)))
     first, second = (run(runner, row(runner.model, inputs, 0, length, blocks, num_logits=1)) for runner in runners)
     assert torch.equal(first, second)
+    unused = [runner_of(tiny_model().to(torch.bfloat16), lays_out_at_once=at_once) for at_once in (False, True)]
+    assert [each.model.lm_head.weight.is_mkldnn for each in (*runners, *unused)] == [False, True, False, True]
     kinds = [type(model.model.language_model.layers[0].mlp.down_proj) for model in (plain, laid_out)]
     assert kinds == [torch.nn.Linear, PrepackedLinear]
     after = laid_out.state_dict()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from videolm.models.prepacked import PrepackedLinear, prepack_linears, unpack_linears
+from videolm.models.prepacked import PrepackedLinear, lay_out_linears, prepack_linears, unpack_linears
 
 from .tiny import clip, prompt, tiny_model
 
@@ -36,6 +39,7 @@ def test_products_are_those_of_the_ordinary_layer_to_the_bit(
 ) -> None:
     plain = linear(shape, bias=bias)
     packed = PrepackedLinear(plain)
+    packed.lay_out()
     assert packed.weight.is_mkldnn
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
@@ -76,9 +80,13 @@ def test_what_is_shared_or_not_bfloat16_stays() -> None:
     assert type(model["wide"]) is nn.Linear
 
 
-def test_gradients_reach_what_comes_in() -> None:
+@pytest.mark.parametrize("used_before", [False, True])
+def test_gradients_reach_what_comes_in(used_before: bool) -> None:
     plain = linear()
     packed = PrepackedLinear(plain)
+    if used_before:
+        with torch.inference_mode():
+            packed(torch.randn(3, 96).bfloat16())
     hidden = torch.randn(3, 96, dtype=torch.bfloat16, requires_grad=True)
     (mine,) = torch.autograd.grad(packed(hidden).sum(), hidden)
     (expected,) = torch.autograd.grad(functional.linear(hidden, plain.weight, plain.bias).sum(), hidden)
@@ -91,16 +99,53 @@ def test_a_copy_is_packed_and_computes_the_same(copied: Callable[[Any], Any]) ->
     packed = PrepackedLinear(linear())
     again = copied(packed)
     hidden = torch.randn(3, 96).bfloat16()
+    assert torch.equal(again(hidden), packed(hidden))
     assert again.weight.is_mkldnn
     assert again.weight is not packed.weight
-    assert torch.equal(again(hidden), packed(hidden))
 
 
 @torch.inference_mode()
 def test_another_dtype_is_computed_in_without_packing() -> None:
     plain = linear()
-    packed = PrepackedLinear(plain).float()
+    packed = PrepackedLinear(plain)
+    packed.lay_out()
+    packed.float()
     hidden = torch.randn(3, 96)
     assert packed.weight.dtype == torch.float32
     assert torch.equal(packed(hidden), plain.float()(hidden))
-    assert packed.bfloat16().weight.is_mkldnn
+    packed.bfloat16()(hidden.bfloat16())
+    assert packed.weight.is_mkldnn
+
+
+@torch.inference_mode()
+def test_weights_are_laid_out_as_they_are_used_or_at_once() -> None:
+    model = nn.ModuleDict({"used": linear(), "other": linear()})
+    plain = model["used"].weight.data.clone()
+    prepack_linears(model)
+    assert not any(layer.weight.is_mkldnn for layer in model.values())
+    gone = weakref.ref(model["used"].weight.untyped_storage())
+    model["used"](torch.randn(3, 96).bfloat16())
+    assert [layer.weight.is_mkldnn for layer in model.values()] == [True, False]
+    assert gone() is None
+    lay_out_linears(model)
+    assert all(layer.weight.is_mkldnn for layer in model.values())
+    assert torch.equal(model["used"].plain_weight(), plain)
+
+
+@torch.inference_mode()
+def test_threads_that_use_a_layer_first_at_the_same_time_all_get_its_product() -> None:
+    plain = linear((512, 256))
+    hidden = torch.randn(3, 256).bfloat16()
+    expected = plain(hidden)
+    for _ in range(20):
+        packed = PrepackedLinear(copy.deepcopy(plain))
+        barrier = threading.Barrier(4)
+
+        def use(packed: PrepackedLinear = packed, barrier: threading.Barrier = barrier) -> torch.Tensor:
+            with torch.inference_mode():
+                barrier.wait()
+                return packed(hidden)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [future.result() for future in [pool.submit(use) for _ in range(4)]]
+        assert all(torch.equal(product, expected) for product in found)

@@ -69,6 +69,55 @@ def test_loaded_tensors_do_not_share_memory_with_the_file(tmp_path: Path) -> Non
     assert open_weights(tmp_path).read("body.head.weight").sum() == 15
 
 
+LARGE = torch.arange(2**20).reshape(1024, 1024)
+
+
+def mapped(folder: Path, dtype: torch.dtype, wanted: torch.dtype | None, *, maps: bool = True) -> nn.Linear:
+    save_file(
+        {"body.weight": LARGE.to(dtype), "body.bias": torch.ones(1024, dtype=dtype)}, folder / "model.safetensors"
+    )
+    with torch.device("meta"):
+        module = nn.Linear(1024, 1024)
+    load_weights(module, open_weights(folder), (LAYOUT,), dtype=wanted, maps=maps)
+    assert torch.equal(module.weight, LARGE.to(dtype).to(wanted or dtype))
+    assert torch.equal(module.bias, torch.ones(1024, dtype=wanted or dtype))
+    return module
+
+
+def mappings(folder: Path) -> int:
+    return Path("/proc/self/maps").read_text().count(str(folder / "model.safetensors"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list what is mapped")
+@pytest.mark.parametrize(
+    ("stored", "wanted", "maps", "expected"),
+    [
+        (torch.bfloat16, None, True, 1),
+        (torch.bfloat16, torch.bfloat16, True, 1),
+        (torch.bfloat16, torch.float32, True, 0),
+        (torch.float32, None, True, 0),
+        (torch.bfloat16, None, False, 0),
+    ],
+)
+def test_large_tensors_stay_in_their_file_if_they_need_not_change(
+    tmp_path: Path, stored: torch.dtype, wanted: torch.dtype | None, maps: bool, expected: int
+) -> None:
+    module = mapped(tmp_path, stored, wanted, maps=maps)
+    assert mappings(tmp_path) == expected
+    with torch.no_grad():
+        module.weight[0] = 7  # Which the file does not see.
+    assert torch.equal(open_weights(tmp_path).read("body.weight"), LARGE.to(stored))
+    del module
+    assert mappings(tmp_path) == 0
+
+
+def test_a_file_that_was_replaced_is_read_as_it_was(tmp_path: Path) -> None:
+    module = mapped(tmp_path, torch.bfloat16, None)
+    save_file({"body.weight": torch.zeros(2, 2)}, tmp_path / "new")
+    (tmp_path / "new").replace(tmp_path / "model.safetensors")
+    assert torch.equal(module.weight, LARGE.bfloat16())
+
+
 @pytest.mark.parametrize("with_head", [True, False])
 def test_tied_weights_stay_tied_with_and_without_a_second_copy(with_head: bool) -> None:
     state = tensors()

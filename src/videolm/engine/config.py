@@ -33,6 +33,9 @@ class EngineConfig:
     lays_out_weights: bool = True
     """Whether a model in bfloat16 on a CPU has its linear layers laid out for the processor, in place: the same results
     sooner, and weights that are not trained any more."""
+    lays_out_at_once: bool = False
+    """Whether they are laid out before the engine is there; else each is as it is first used, and the engine is there
+    at once."""
     max_batch_tokens: int = 2048
     """Most tokens computed in one step: long prompts are read in pieces of it, so that running answers go on."""
     max_batch_patches: int | None = None

@@ -14,7 +14,7 @@ from videolm.engine.paged_cache import Int8Cache, PagedCache, Storage
 from videolm.engine.paged_plan import PagedPlan
 from videolm.engine.work import Copy
 from videolm.errors import CapacityError
-from videolm.models.prepacked import prepack_linears
+from videolm.models.prepacked import lay_out_linears, prepack_linears
 from videolm.models.video_lm import VideoLM
 
 __all__ = ["SHARE_OF_FREE", "ModelRunner", "cached_token_bytes"]
@@ -29,6 +29,8 @@ class ModelRunner:
     def __init__(self, model: VideoLM, config: EngineConfig) -> None:
         if config.lays_out_weights:
             prepack_linears(model)
+            if config.lays_out_at_once:
+                lay_out_linears(model)
         self.model = model
         self.block_size = config.block_size
         decoder = model.model.config.decoder

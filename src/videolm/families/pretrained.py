@@ -109,7 +109,8 @@ class PretrainedModel(VideoLM):
                 computes in bfloat16 unless told otherwise. ``none`` reads quantised files as floating point.
             quantization_config: A ``BitsAndBytesConfig`` or its keys; ``load_in_4bit`` and ``load_in_8bit`` are short
                 for one with that alone.
-            low_cpu_mem_usage: Without effect: weights are always read one by one to their place.
+            low_cpu_mem_usage: Whether bfloat16 weights that stay on a CPU are left in their safetensors files, which
+                must not be changed meanwhile, until they are first used. False copies them at once.
             key_mapping: Regular expressions and what replaces them in the names of tensors in the files.
             progress: Called with the tensors loaded so far and their number.
             config_values: Keys of the configuration that replace what the file says.
@@ -132,7 +133,9 @@ class PretrainedModel(VideoLM):
             flash_attention(aim, wanted or config.dtype or torch.float32)
         files = open_parts(parts, cls.family.layouts)
         files = files.renamed(key_mapping) if key_mapping else files
-        model = cls._load(config, files, dtype=wanted, device=place, progress=progress, asked=asked)
+        model = cls._load(
+            config, files, dtype=wanted, device=place, progress=progress, asked=asked, maps=low_cpu_mem_usage
+        )
         model.model.attn_implementation = attention
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_dict(read_json(folder / "generation_config.json"))
@@ -161,6 +164,7 @@ class PretrainedModel(VideoLM):
         device: torch.device | str,
         progress: Progress | None = None,
         asked: Request = None,
+        maps: bool = False,
     ) -> Self:
         packed = find_packed(files)
         dtype = dtype or (config.dtype if packed else None)
@@ -171,8 +175,9 @@ class PretrainedModel(VideoLM):
             model = cls(config.fitted_to(files))
         make_layer = layer_maker(model, files, packed, asked, dtype=dtype, device=device)
         load_weights(
-            model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress, make_layer=make_layer
-        )
+            model, files, cls.family.layouts, dtype=dtype, device=device, progress=progress, make_layer=make_layer,
+            maps=maps,
+        )  # fmt: skip
         model.config.dtype = model.dtype
         model.config.record_quantization(quantization_entry(model, asked, stored))
         return model.eval()

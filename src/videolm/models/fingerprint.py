@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videolm.models.prepacked import PrepackedLinear
 from videolm.models.video_lm import VideoLM
 
 __all__ = ["VisionFingerprint"]
@@ -32,6 +33,9 @@ class VisionFingerprint:
         """The hash."""
         with self._lock:
             if not self._digest or not all(held.is_unchanged() for held in self._seen):
+                for _, module in self._encoding_modules():
+                    if isinstance(module, PrepackedLinear):
+                        module.lay_out()  # Its weight would be another object after its first use.
                 self._digest = self._compute()
                 # Parameters and buffers themselves: a state dict makes plain ones of weights that are laid out, each
                 # time. What holds them is gone through once, since walking through modules takes milliseconds.

@@ -85,7 +85,11 @@ class Backend:
         files: FileStore,
     ) -> Backend:
         """Make an engine for a loaded model; ``close`` ends it, and leaves the rest to whoever made it."""
-        config = EngineConfig(max_running=settings.max_running, cache_bytes=settings.cache_bytes)
+        config = EngineConfig(
+            max_running=settings.max_running,
+            cache_bytes=settings.cache_bytes,
+            lays_out_at_once=True,  # Rather than let the first request wait for it.
+        )
         engine = AsyncEngine(Engine(loaded.model, loaded.processor, config, features=cache))
         return cls(
             settings=settings,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -79,6 +81,14 @@ class WeightFiles:
     def read(self, key: str) -> Tensor:
         """The tensor on the CPU in the dtype of the file, possibly a view of the mapped file: copy it to keep it."""
         return self._shard(key).read(self._stored.get(key, key))
+
+    def mapped(self, key: str) -> Tensor | None:
+        """The tensor as a part of its file that is read as it is used, and let go with it; None: it cannot be had so.
+
+        What is written to it stays in memory and out of the file.
+        """
+        shard = self._shard(key)
+        return shard.mapped(self._stored.get(key, key)) if isinstance(shard, _SafetensorsShard) else None
 
     def renamed(self, patterns: Mapping[str, str]) -> WeightFiles:
         """The same tensors by other names: each regular expression is replaced wherever it matches, in order."""
@@ -194,6 +204,8 @@ class _SafetensorsShard:
             self._file: Any = safe_open(str(path), framework="pt", device="cpu")
         except (SafetensorError, OSError) as error:
             raise _damaged(path, error) from error
+        self._path = path
+        self._starts: dict[str, int] | None = None
 
     def keys(self) -> list[str]:
         return list(self._file.keys())
@@ -207,6 +219,25 @@ class _SafetensorsShard:
     def read(self, key: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(key)
         return tensor
+
+    def mapped(self, key: str) -> Tensor | None:
+        # One mapping for each tensor: that of the library is one for all, and stays as long as any of them.
+        if self._starts is None:
+            self._starts = _starts(self._path)
+        shape, dtype, start = self.shape(key), self.dtype(key), self._starts[key]
+        num_bytes = math.prod(shape) * dtype.itemsize
+        if not num_bytes or start % dtype.itemsize:
+            return None
+        part = np.memmap(self._path, np.uint8, mode="c", offset=start, shape=(num_bytes,))
+        return torch.from_numpy(part).view(dtype).view(shape)
+
+
+def _starts(path: Path) -> dict[str, int]:
+    """Where in a file that the library took as sound the bytes of each tensor begin."""
+    with path.open("rb") as file:
+        num_bytes = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(num_bytes))
+    return {key: 8 + num_bytes + entry["data_offsets"][0] for key, entry in header.items() if key != "__metadata__"}
 
 
 class _TensorShard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ __all__ = ["LayerMaker", "load_weights", "match_weights"]
 Progress = Callable[[int, int | None], None]
 LayerMaker = Callable[[str, nn.Linear, str], nn.Module | None]
 """A linear layer's path, the layer and its weight's name in the files in, what takes its place out; None: nothing."""
+
+_LEAST_MAPPED_BYTES = 1 << 20
+"""Of smaller ones there are many, and each mapping takes pages and a place in the system's list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,7 @@ def load_weights(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     make_layer: LayerMaker | None = None,
+    maps: bool = False,
 ) -> KeyLayout:
     """Fill a module from files, one tensor at a time, each going straight to its dtype and device.
 
@@ -47,6 +52,8 @@ def load_weights(
         dtype: Of the floating-point tensors; None keeps what the files hold.
         progress: Called with the tensors read so far and their number.
         make_layer: Asked for each linear layer when its weight is due; it reads the weight itself.
+        maps: Leave large tensors that stay as they are in their files, which must not be changed meanwhile: they are
+            read as they are first used.
 
     Returns:
         The layout of the files.
@@ -57,10 +64,19 @@ def load_weights(
         key = sources[slot.names[0]]
         if make_layer is None or not _replace(module, slot, key, make_layer):
             # Nothing else holds what was read: it is gone before the next tensor comes.
-            _place(module, slot, _converted(files.read(key), dtype, device))
+            tensor = _mapped(files, key, dtype, device) if maps else None
+            _place(module, slot, _converted(files.read(key), dtype, device) if tensor is None else tensor)
         if progress is not None:
             progress(done + 1, len(slots))
     return layout
+
+
+def _mapped(files: WeightFiles, key: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor | None:
+    # Of bfloat16 alone: products of float32 depend in their last digit on how a tensor lies in memory.
+    is_plain = files.dtype(key) == torch.bfloat16 and dtype in (None, torch.bfloat16)
+    stays = is_plain and torch.device(device).type == "cpu"
+    is_large = math.prod(files.shape(key)) * torch.bfloat16.itemsize >= _LEAST_MAPPED_BYTES
+    return files.mapped(key) if stays and is_large else None
 
 
 def _converted(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
