@@ -210,7 +210,7 @@ def refusal(source: Any, error: type[Exception] = MediaError, **options: Any) ->
         (b"<!DOCTYPE html><html><body>Not found</body></html>", "clip.mp4 is a web page."),
         (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "clip.mp4 is an HLS playlist, which only names other files."),
         (b"ffconcat version 1.0\nfile h264.mp4\n", "clip.mp4 is a concat script, which only names other files."),
-        (b"file h264.mp4\n" * 100, "clip.mp4 cannot be read as a video:"),
+        (b"file h264.mp4\n" * 100, "clip.mp4 is plain text. Expected the bytes of a video or a picture."),
         (b"\x1b[31mtext for a terminal\n" * 100, "clip.mp4 cannot be read as a video:"),
         (b"\0" * 4096, "clip.mp4 cannot be read as a video:"),
     ],

@@ -14,7 +14,11 @@ def test_pictures(head: bytes) -> None:
     assert sniff(head, "x") == "picture"
 
 
-@pytest.mark.parametrize("head", [b"1234ftypisom", b"\x1a\x45\xdf\xa3", b"RIFF1234AVI LIST", b"G@\0\x10", b"\0\0\0\1g"])
+@pytest.mark.parametrize("head", [
+        b"\0\0\0\x20ftypisom", b"\x1a\x45\xdf\xa3", b"RIFF\x24\x08\0\0AVI LIST", b"G@\0\x10", b"\0\0\0\1g",
+        b"YUV4MPEG2 W16 H16 F25:1\nFRAME\n" + b"d" * 384,
+    ],
+)  # fmt: skip
 def test_what_may_be_a_video(head: bytes) -> None:
     assert sniff(head, "x") == "unknown"
 
@@ -30,6 +34,8 @@ def test_what_may_be_a_video(head: bytes) -> None:
         (b"\n  <!DOCTYPE html><html>", "x is a web page."),
         (b'{"error": "no such video"}', "x is JSON text."),
         (b"version https://git-lfs.github.com/spec/v1", "x is a Git LFS pointer,"),
+        (b"not a video", "x is plain text."),
+        ("ä".encode() * 255 + b"x\xc3", "x is plain text."),
     ],
 )
 def test_other_contents_are_named(head: bytes, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Literal
 
 from videolm.errors import MediaError
@@ -24,6 +25,8 @@ PICTURE_MAGIC = (
     b"P6",
 )
 PICTURE_BRANDS = (b"avif", b"avis")
+RAW_VIDEO = b"YUV4MPEG2"
+"""Its header is text, and its pixels may happen to be."""
 TEXT_STARTS = {
     b"#extm3u": "an HLS playlist, which only names other files",
     b"ffconcat": "a concat script, which only names other files",
@@ -61,4 +64,17 @@ def sniff(head: bytes, name: str) -> Literal["picture", "unknown"]:
         if text.startswith(start):
             advice = "Pass the video that it names" if "names" in meaning else "Pass the video or picture itself"
             raise MediaError(f"{name} is {meaning}. Expected the bytes of a video or a picture. {advice}.")
+    if _is_text(head) and not head.startswith(RAW_VIDEO):
+        raise MediaError(
+            f"{name} is plain text. Expected the bytes of a video or a picture. Pass the video or picture itself."
+        )
     return "unknown"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        # The last character may be cut off.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character.isspace() for character in text)
