@@ -68,7 +68,7 @@ def test_a_file_that_is_no_video_is_refused_in_words(visitor: Visitor, tmp_path:
     path.write_text("not a video")
     visitor.page.get_by_label("Video or picture").set_input_files(path)
     alert = visitor.page.get_by_role("alert").filter(has=visitor.page.get_by_role("button", name="Try again"))
-    expect(alert).to_contain_text("notes.mp4 cannot be read as a video", timeout=20_000)
+    expect(alert).to_contain_text("notes.mp4 is plain text", timeout=20_000)
     expect(visitor.question).to_be_hidden()
     visitor.page.screenshot(path=shots / "trouble.png")
     visitor.page.get_by_role("button", name="Remove").click()
