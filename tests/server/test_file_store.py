@@ -190,9 +190,9 @@ def test_one_file_is_bounded_as_it_comes(opened: Open) -> None:
 def test_many_tiny_files_are_bounded_too(opened: Open) -> None:
     store = opened(files_max_bytes=3 * LEAST_BYTES)
     for _ in range(3):
-        keep(store, b"tiny")
+        keep(store, b"\0tiny")
     with pytest.raises(ApiError, match="--files-max-bytes"):
-        keep(store, b"tiny")
+        keep(store, b"\0tiny")
 
 
 def test_many_at_once_stay_within_the_bound(opened: Open) -> None:

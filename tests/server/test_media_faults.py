@@ -205,7 +205,7 @@ def upload(size):
     try:
         form.feed(b'--XX\\r\\nContent-Disposition: form-data; name="file"; filename="a"\\r\\n\\r\\n')
         for _ in range(size // 1000):
-            form.feed(b"x" * 1000)
+            form.feed(bytes(1000))
         form.feed(b"\\r\\n--XX--\\r\\n")
         return form.finish().bytes
     except ApiError as error:

@@ -25,7 +25,7 @@ from videolm.server.settings import ServerSettings
 from videolm.server.sources import MediaPolicy, open_below
 from videolm.server.uploads import Upload
 
-DATA = b"RIFF not quite a film" * 40
+DATA = b"\0RIFF not quite a film" * 40
 Make = Callable[..., MediaPolicy]
 
 
@@ -374,7 +374,7 @@ def test_advice_for_python_becomes_advice_for_clients(tmp_path: Path) -> None:
 
     load = partial(load_media, sampling=FrameSampling())
     with pytest.raises(MediaError) as error:
-        load(b"some film", kind="image")
+        load(b"some film\0", kind="image")
     assert server_words(error.value).endswith(
         'is no picture. Expected a picture, as kind is "image". Send it as a video_url.'
     )
