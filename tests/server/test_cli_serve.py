@@ -107,6 +107,12 @@ def test_the_key_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         (["--max-pixels", "0"], "--max-pixels is 0. Expected a number above 0."),
         (["--allowed-media-root", "/nowhere"], "--allowed-media-root is /nowhere, which is no folder"),
         (["--api-key", "two words"], "The API key is empty, or holds spaces"),
+        (
+            ["--cors-origin", "*", "--cors-origin", "https://a.example/"],
+            "--cors-origin holds 'https://a.example/', which",
+        ),
+        (["--cors-origin", "a.example"], "--cors-origin holds 'a.example', which no browser sends"),
+        (["--cors-origin", "HTTPS://A.example"], "--cors-origin holds 'HTTPS://A.example', which no browser sends"),
         (["--host", "no.such.host.invalid"], "no.such.host.invalid:8000 cannot be listened at"),
     ],
 )
@@ -115,6 +121,11 @@ def test_impossible_settings_are_refused_before_the_model_is_loaded(
 ) -> None:
     assert main(["serve", "--model", "nowhere", *words]) == 1
     assert capsys.readouterr().err.startswith(f"videolm: {message}")
+
+
+def test_origins_are_what_browsers_send() -> None:
+    origins = ("*", "null", "https://a.example", "http://localhost:3000", "http://[::1]:80", "chrome-extension://abc")
+    assert ServerSettings(cors_origins=origins).cors_origins == origins
 
 
 def test_a_port_in_use_is_told(capsys: Captured) -> None:

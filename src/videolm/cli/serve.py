@@ -106,7 +106,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         dest="cors_origins",
         action="append",
         metavar="ORIGIN",
-        help="let pages of this origin ask, such as https://example.org; may be given several times",
+        help="let pages of this origin ask, such as https://example.org, or * for all; may be given several times",
     )
 
 
@@ -171,7 +171,7 @@ def _check_packages() -> None:
 def _with_flag(message: str) -> str:
     """What is wrong with a field, which such messages begin with, in terms of its flag."""
     name, _, rest = message.partition(" ")
-    flags = {flag.field: flag.name for flag in (*SETTINGS, *LIMITS)}
+    flags = {flag.field: flag.name for flag in (*SETTINGS, *LIMITS)} | {"cors_origins": "--cors-origin"}
     return f"{flags.get(name, name)} {rest}"
 
 

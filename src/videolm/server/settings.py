@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from videolm.media.limits import MediaLimits
 
 MEDIA = MediaLimits(max_bytes=128 << 20, max_frames=256)
 """Less than a person may ask of an own machine: many downloads, and pixels of many videos, are in memory at once."""
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+"""A page's scheme, host and port as the header Origin has them (RFC 6454, section 6.2)."""
 
 __all__ = ["MEDIA", "ServerSettings"]
 
@@ -38,7 +41,7 @@ class ServerSettings:
     shutdown_timeout_s: float = 15.0
     """Most seconds that running requests are given to finish when the server is told to end."""
     cors_origins: tuple[str, ...] = ()
-    """Pages of these origins may ask; ``*`` for all."""
+    """Pages of these origins may ask, such as ``https://example.org``; ``*`` for all, ``null`` for a user's files."""
     allowed_media_root: Path | None = None
     """Read local files below this folder where a request names them; None for none."""
     allow_private_hosts: bool = False
@@ -95,6 +98,13 @@ class ServerSettings:
                 "The API key is empty, or holds spaces or characters outside ASCII: expected one word that a header "
                 "can carry. Choose another one."
             )
+        for origin in self.cors_origins:
+            if not ORIGIN.fullmatch(origin):
+                raise ArgumentError(
+                    f"cors_origins holds {origin!r}, which no browser sends as the origin of a page: expected "
+                    "https://example.org or http://localhost:3000, in lower case and without a path or a slash at its "
+                    "end, or * for all. Correct it."
+                )
         if self.allowed_media_root is not None and not self.allowed_media_root.is_dir():
             raise ArgumentError(
                 f"allowed_media_root is {self.allowed_media_root}, which is no folder: expected one that is there. "
