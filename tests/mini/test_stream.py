@@ -7,9 +7,9 @@ from videolm.contracts import Frames
 from videolm.media.load import load_media
 from videolm.media.sampling import FrameSampling
 from videolm.mini.stream import MovingShapes, Shown
-from videolm.world.charts import EMPTY
-from videolm.world.questions import MAP_QUESTION
-from videolm.world.vocabulary import COLOURS, KINDS, MOTIONS
+from videolm.world.charts import EMPTY, MAP_QUESTIONS
+from videolm.world.questions import CHANGES_QUESTION, MAP_QUESTION
+from videolm.world.vocabulary import COLOURS, KINDS, MOTIONS, WORDS
 
 
 @pytest.mark.parametrize("shown", ["clip", "picture", "still"])
@@ -113,3 +113,27 @@ def test_the_way_of_a_shape_is_told_by_frames() -> None:
         assert len(listed) == len(frames.pixels)
         words |= set(listed)
     assert words == places | {"center", "No"}
+
+
+def test_charts_can_be_lines_of_words() -> None:
+    source = MovingShapes(shown="chart", seed=4, lines=1.0, encoded=0.0)
+    asked = set()
+    for index in range(40):
+        question, answer = source.sample(index).messages
+        asked.add(question["content"][1]["text"])
+        words = str(answer["content"]).removesuffix(".").split()
+        assert 1 <= len(words) <= 3
+        assert all(word in WORDS or word.isdecimal() for word in words)
+    assert MAP_QUESTIONS["lines"] in asked
+    assert len(asked) > 5
+
+
+def test_changes_can_be_told_instead_of_the_way_of_a_shape() -> None:
+    source = MovingShapes(shown="clip", styles={"changes": 1}, seed=5, encoded=0.0, tracks=1.0, lists_changes=True)
+    counts = {CHANGES_QUESTION: 0, "Where is": 0}
+    for index in range(60):
+        text = str(source.sample(index).messages[-2]["content"][-1]["text"]).rstrip("?")
+        for asked in counts:
+            counts[asked] += asked.rstrip("?").lower() in text.lower()
+    assert sum(counts.values()) == 60
+    assert min(counts.values()) > 15

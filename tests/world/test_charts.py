@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videolm.world.charts import EMPTY, LETTERS, SIDE, Chart, Print, cell_of, sample_chart, sample_print
+from videolm.world.charts import EMPTY, LETTERS, SIDE, Chart, Print, cell_of, sample_chart, sample_lines, sample_print
 from videolm.world.drawing import draw_frame
 from videolm.world.scene import Background, Scene, Shape, Text
 from videolm.world.vocabulary import COLOURS, KINDS, WORDS, is_held_out
@@ -102,3 +102,24 @@ def test_print_is_read_row_by_row() -> None:
     scene = Scene(shapes=(), background=WHITE)
     chart = Print(scene=scene, rows=2, columns=2, texts={2: text("B"), 1: text("A")})
     assert chart.read() == "No A B No"
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers())
+def test_lines_are_whole_and_one_below_the_other(seed: int) -> None:
+    lines = sample_lines(Random(seed))
+    words = lines.read().split()
+    assert 1 <= len(words) == lines.rows <= 3
+    height, width = lines.scene.height, lines.scene.width
+    plain = Scene(shapes=(), background=WHITE, height=height, width=width)
+    bottom = -1
+    for line, word in enumerate(words):
+        text = replace(lines.texts[line], rgb=(0, 0, 0))
+        drawn = Print(scene=plain, rows=1, columns=1, texts={0: text}).draw()
+        whole = Print(scene=plain, rows=1, columns=1, texts={0: replace(text, x=0.5)}).draw()
+        y, x = (drawn.min(axis=2) < 128).nonzero()
+        _, whole_x = (whole.min(axis=2) < 128).nonzero()
+        assert text.words == word
+        assert bottom < y.min() <= y.max() < height - 1
+        assert np.ptp(x) > np.ptp(whole_x) * (1 - 0.35 / len(word)) - 1
+        bottom = int(y.max())

@@ -4,9 +4,11 @@ from random import Random
 
 import pytest
 
+from videolm.world.language import HELD_OUT_NOUNS, MORE_NOUNS, NOUNS
 from videolm.world.phrasings import (
     DIRECT,
     INDIRECT,
+    LATEST,
     MORE_PHRASINGS,
     NUM_HELD_OUT_PHRASINGS,
     OPENERS,
@@ -14,7 +16,7 @@ from videolm.world.phrasings import (
     Phrasings,
     draw_phrasing,
 )
-from videolm.world.questions import SCORED_TASKS, QuestionMaker, Task
+from videolm.world.questions import SCORED_TASKS, QuestionMaker, Task, changes
 from videolm.world.sampler import Split
 from videolm.world.scene import Background, Scene, Shape, Text
 from videolm.world.vocabulary import COLOURS, KINDS
@@ -37,6 +39,7 @@ def ask(subject: Scene, task: Task, *, split: Split = "train", seed: int = 0) ->
 MOVING = scene({**RED, "motion": "down-right", "travel": (0.5, 0.5)}, BLUE)
 EVENTS = scene({**RED, "event": "appears", "event_time": 0.2}, {**BLUE, "event": "disappears", "event_time": 0.8})
 STILL = scene(RED, BLUE, is_clip=False)
+WHEN = ("early", "middle", "late")
 
 
 def test_descriptions_name_all_shapes_from_left_to_right() -> None:
@@ -88,7 +91,7 @@ def test_scenes_without_a_fact_have_no_question_about_it() -> None:
 
 
 def test_training_never_asks_in_the_phrasings_kept_for_the_test() -> None:
-    assert all(len(PHRASINGS[key]) >= 10 for key in PHRASINGS if key not in ("path", "place"))
+    assert all(len(PHRASINGS[key]) >= 10 for key in PHRASINGS if key not in ("path", "place", "event"))
     asked = {}
     for split in ("train", "test"):
         questions = [
@@ -114,9 +117,10 @@ CLOSE = {
 def test_nothing_that_training_asks_is_a_word_away_from_what_the_test_keeps(key: str) -> None:
     assert set(DIRECT) == set(INDIRECT) == set(MORE_PHRASINGS)
     kept = [phrasing for phrasings in PHRASINGS.values() for phrasing in phrasings[-NUM_HELD_OUT_PHRASINGS:]]
-    asked = {draw_phrasing(key, Random(seed)) for seed in range(3000)}
+    latest = LATEST.get(key, ())
+    asked = {draw_phrasing(key, Random(seed), latest) for seed in range(3000)}
     indirect = [opener.format(clause) for opener in OPENERS for clause in INDIRECT[key]]
-    direct = [*PHRASINGS[key][:-NUM_HELD_OUT_PHRASINGS], *MORE_PHRASINGS[key], *DIRECT[key]]
+    direct = [*PHRASINGS[key][:-NUM_HELD_OUT_PHRASINGS], *MORE_PHRASINGS[key], *DIRECT[key], *latest]
     assert asked <= {*indirect, *direct}
     assert asked >= set(direct)
     # Which word a colour is spelled with, or how a sentence ends, is no other way to ask.
@@ -143,7 +147,7 @@ def _distance(some: list[str], others: list[str]) -> int:
     return costs[-1]
 
 
-@pytest.mark.parametrize("phrasings", ["base", "more", "many"])
+@pytest.mark.parametrize("phrasings", ["base", "more", "many", "most"])
 def test_every_way_to_ask_is_filled_in(phrasings: Phrasings) -> None:
     for seed in range(200):
         for scene in (STILL, MOVING, EVENTS):
@@ -160,3 +164,37 @@ def test_a_timeline_tells_events_in_their_order() -> None:
     assert len(events) > 1
     assert question.answer.split(", ") == [f"{shape.name} {shape.event}" for shape in events]
     assert QuestionMaker(MOVING, Random(0), "train").make("timeline") is None
+
+
+def test_what_happens_in_a_third_of_a_clip_is_told() -> None:
+    asked = [QuestionMaker(EVENTS, Random(seed), "train").make("event") for seed in range(60)]
+    answers = {(when, question.answer) for question in asked if question for when in WHEN if when in question.text}
+    assert answers == {
+        ("early", "The red circle appears."), ("middle", "Nothing."), ("late", "The blue star disappears."),
+    }  # fmt: skip
+    together = scene(*({**each, "event": "appears", "event_time": 0.1} for each in (RED, BLUE)))
+    texts = {
+        question.answer
+        for seed in range(60)
+        if (question := QuestionMaker(together, Random(seed), "train").make("event"))
+    }
+    assert texts == {"The red circle appears and the blue star appears.", "Nothing."}
+    assert QuestionMaker(MOVING, Random(0), "train").make("event") is None
+
+
+def test_changes_are_told_frame_by_frame() -> None:
+    assert changes(EVENTS, [0.0, 0.2, 0.5, 0.9]).answer == "No, red circle appears, No, blue star disappears"
+    assert changes(EVENTS, [0.0, 1.0]).answer == "No, red circle appears and blue star disappears"
+
+
+def test_more_nouns_are_asked_about_in_training_alone() -> None:
+    def nouns(split: Split, phrasings: Phrasings) -> set[str]:
+        makers = (QuestionMaker(STILL, Random(seed), split, phrasings=phrasings) for seed in range(2000))
+        asked = [question.text for maker in makers if (question := maker.make("unknown"))]
+        return {word for text in asked for word in text.rstrip("?.").split()} & {*NOUNS, *MORE_NOUNS, *HELD_OUT_NOUNS}
+
+    assert len(set(MORE_NOUNS)) == len(MORE_NOUNS) > 150
+    assert not {*MORE_NOUNS} & {*NOUNS, *HELD_OUT_NOUNS, *KINDS, "shape", "object"}
+    assert nouns("test", "base") == {*NOUNS, *HELD_OUT_NOUNS}
+    assert nouns("train", "many") == {*NOUNS, "money"}  # Of which there is much or little in one of the questions.
+    assert len(nouns("train", "most")) > 0.95 * len({*NOUNS, *MORE_NOUNS})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from videolm.world.sampler import MAPPED, PATH_TIMES, SceneStyle, sample_scene
 from videolm.world.vocabulary import ACTIONS, COLOURS, KINDS, is_held_out
 
-STYLES: tuple[SceneStyle, ...] = ("motion", "events", "crowd", "map", "changes", "still", "text")
+STYLES: tuple[SceneStyle, ...] = ("motion", "lively", "events", "crowd", "map", "changes", "still", "text")
 
 
 @settings(max_examples=150, deadline=None)

@@ -13,10 +13,10 @@ from PIL import Image
 
 from videolm.contracts import Frames, Message
 from videolm.training.samples import TrainingSample
-from videolm.world.charts import MAP_QUESTIONS, Listing, Printed, sample_chart, sample_print
+from videolm.world.charts import MAP_QUESTIONS, Listing, Printed, sample_chart, sample_lines, sample_print
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
-from videolm.world.phrasings import Phrasings
-from videolm.world.questions import Question, QuestionMaker, Task, track
+from videolm.world.phrasings import Phrasings, draw_phrasing
+from videolm.world.questions import Question, QuestionMaker, Task, changes, track
 from videolm.world.sampler import MAPPED, SceneStyle, sample_scene
 from videolm.world.scene import Scene
 
@@ -57,9 +57,11 @@ class MovingShapes:
         shorter_side: bounds of the shorter side of a scene in pixels.
         colours: share of charts whose map is one of colours, not of shapes.
         letters: share of charts that show letters or words.
+        lines: share of charts that show one to three words, large ones, too.
         phrasings: in how many ways questions are asked.
         task_weights: how often each task is asked, where that differs from ``TASK_WEIGHTS``.
         tracks: share of clips at the end of whose conversation the way of a shape is told, frame by frame.
+        lists_changes: whether half of those clips in which shapes appear or disappear get a list of that instead.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
     """
 
@@ -78,10 +80,12 @@ class MovingShapes:
         shorter_side: tuple[int, int] = (96, 200),
         colours: float = 0.1,
         letters: float = 0.0,
+        lines: float = 0.0,
         phrasings: Phrasings = "base",
         describes_last: bool = False,
         task_weights: Mapping[Task, float] | None = None,
         tracks: float = 0.0,
+        lists_changes: bool = False,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -95,9 +99,11 @@ class MovingShapes:
         self.shorter_side = shorter_side
         self.colours = colours
         self.letters = letters
+        self.lines = lines
         self.phrasings: Phrasings = phrasings
         self.describes_last = describes_last
         self.tracks = tracks
+        self.lists_changes = lists_changes
         self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
 
     def sample(self, index: int) -> TrainingSample:
@@ -115,7 +121,11 @@ class MovingShapes:
         # Of a file, the model's own processor chooses the frames.
         if self.tracks and isinstance(medium, Frames) and random.random() < self.tracks:
             times = [index / (scene.num_frames - 1) for index in medium.frame_indices]
-            questions.append(track(random.choice(scene.shapes), times))
+            has_events = any(shape.event for shape in scene.shapes)
+            if self.lists_changes and has_events and random.random() < 0.5:
+                questions.append(changes(scene, times))
+            else:
+                questions.append(track(random.choice(scene.shapes), times))
         kind = "image" if self.shown == "picture" else "video"
         return TrainingSample(
             id=f"{self.shown}-{self.seed}-{index}",
@@ -125,7 +135,14 @@ class MovingShapes:
 
     def _chart(self, index: int, random: Random) -> TrainingSample:
         listing: Listing | Printed
-        if self.letters and random.random() < self.letters:
+        asked = ""
+        if self.lines and random.random() < self.lines:
+            listing = "lines"
+            printed = sample_lines(random, shorter_side=self.shorter_side)
+            scene, pixels, answer = printed.scene, printed.draw(), f"{printed.read()}."
+            if printed.rows == 1 and random.random() < 0.5:
+                asked = draw_phrasing("text", random).format(view="video")
+        elif self.letters and random.random() < self.letters:
             listing = random.choice(("letters", "words"))
             printed = sample_print(random, whole_words=listing == "words", shorter_side=self.shorter_side)
             scene, pixels, answer = printed.scene, printed.draw(), printed.read()
@@ -133,7 +150,7 @@ class MovingShapes:
             chart = sample_chart(random, shorter_side=self.shorter_side)
             listing = "colours" if random.random() < self.colours else "shapes"
             scene, pixels, answer = chart.scene, draw_frame(chart.scene, 0.0), chart.read(listing)
-        question = {"type": "text", "text": MAP_QUESTIONS[listing]}
+        question = {"type": "text", "text": asked or MAP_QUESTIONS[listing]}
         return TrainingSample(
             id=f"chart-{self.seed}-{index}",
             media=(self._still(scene, pixels, random),),

@@ -16,7 +16,7 @@ from videolm.world.scene import Scene, Shape, Text
 from videolm.world.vocabulary import COLOURS, KINDS, WORDS, is_held_out
 
 Listing = Literal["shapes", "colours"]
-Printed = Literal["letters", "words"]
+Printed = Literal["letters", "words", "lines"]
 SIDE = 4
 """Cells along each side of a map."""
 EMPTY = "No"
@@ -26,6 +26,7 @@ MAP_QUESTIONS: dict[Listing | Printed, str] = {
     "colours": "Which colours are where?",
     "letters": "Which letters are where?",
     "words": "Which words are where?",
+    "lines": "What is printed, line by line?",
 }
 LETTERS: Final = tuple(sorted({letter for word in WORDS for letter in word})) + tuple("0123456789")
 _SIZES = ((0.085, 0.12), (0.11, 0.17), (0.16, 0.27))
@@ -144,3 +145,27 @@ def sample_print(random: Random, *, whole_words: bool, shorter_side: tuple[int, 
         texts[cell] = Text(words=words, x=x, y=y, height=size * random.uniform(0.9, 1.0), rgb=ink)
     scene = Scene(shapes=(), background=background, height=height + height % 2, width=width + width % 2)
     return Print(scene=scene, rows=SIDE, columns=columns, texts=texts)
+
+
+def sample_lines(random: Random, *, shorter_side: tuple[int, int] = (96, 200)) -> Print:
+    """One to three words and numbers, as large as their lines or smaller, one below the other.
+
+    Of a word at the left or right edge up to a third of a letter may lie outside.
+    """
+    aspect = random.uniform(0.75, 1.34)
+    height, width = picture_size(aspect, random.randint(*shorter_side))
+    background = sample_background(random)
+    ink = sample_ink(random, background)
+    rows = random.choice((1, 1, 2, 3))
+    texts = {}
+    for row in range(rows):
+        words = sample_words(random)
+        # Few words are wider than 0.85 of their height for each letter: of one in twenty a part of a letter is cut off.
+        widest = 0.85 * len(words)
+        size = random.uniform(0.08, min(0.36, 0.94 / widest, 0.8 / rows))
+        reach_x = size * widest / 2 / max(aspect, 1.0)
+        x = random.uniform(reach_x, 1 - reach_x)
+        y = (row + 0.5 + random.uniform(-0.5, 0.5) * (1 - 1.2 * size * rows)) / rows
+        texts[row] = Text(words=words, x=x, y=y, height=size, rgb=ink)
+    scene = Scene(shapes=(), background=background, height=height + height % 2, width=width + width % 2)
+    return Print(scene=scene, rows=rows, columns=1, texts=texts)

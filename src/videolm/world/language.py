@@ -40,6 +40,27 @@ NOUNS: Final = (
     "dog", "man", "woman", "car", "house", "music", "song", "bird", "city", "child", "tree", "phone", "teacher", "king",
     "bread", "river", "boat", "singer", "horse", "doctor",
 )  # fmt: skip
+MORE_NOUNS: Final = (
+    "actor", "airplane", "apple", "arm", "army", "artist", "baby", "ball", "banana", "bank", "bear", "bed", "bee",
+    "beer", "bell", "bicycle", "book", "boss", "bottle", "bowl", "boy", "bridge", "brother", "bucket", "bus",
+    "butter", "button", "cake", "camel", "camera", "candle", "captain", "castle", "chair", "cheese", "chicken",
+    "church", "clock", "cloud", "coat", "coffee", "computer", "cook", "cow", "crowd", "cup", "dancer", "daughter",
+    "desk", "dinner", "dolphin", "door", "dragon", "dress", "driver", "drum", "duck", "eagle", "ear", "egg",
+    "elephant", "engine", "eye", "face", "farmer", "father", "feather", "fire", "fish", "flag", "flower", "fly",
+    "forest", "fork", "fox", "friend", "frog", "garden", "ghost", "girl", "glass", "goat", "grandfather", "grass",
+    "hair", "hammer", "hand", "hat", "head", "hill", "hospital", "hotel", "husband", "island", "jacket", "judge",
+    "kitchen", "kitten", "knife", "lady", "lake", "lamp", "lawyer", "leaf", "leg", "lemon", "letter", "library",
+    "lion", "machine", "manager", "market", "mirror", "money", "monkey", "moon", "mother", "motorbike", "mountain",
+    "mouse", "museum", "neighbor", "newspaper", "nurse", "ocean", "office", "onion", "orchestra", "owl", "painter",
+    "pants", "paper", "parrot", "pen", "pencil", "piano", "picture", "pig", "pilot", "pirate", "plane", "plant",
+    "plate", "player", "poet", "policeman", "pony", "potato", "priest", "prince", "princess", "queen", "rabbit",
+    "radio", "rain", "robot", "roof", "rope", "sailor", "salad", "salt", "sandwich", "school", "sea", "sheep", "ship",
+    "shirt", "shoe", "shop", "sister", "snake", "snow", "soap", "sofa", "soldier", "son", "soup", "spider", "spoon",
+    "station", "stone", "street", "student", "sugar", "sun", "table", "tailor", "tea", "tent", "tiger", "tomato",
+    "tower", "toy", "truck", "turtle", "uncle", "village", "violin", "waiter", "wall", "watch", "water", "whale",
+    "wheel", "wife", "window", "wind", "wine", "wolf", "worker", "writer", "zebra",
+)  # fmt: skip
+"""For training alone."""
 HELD_OUT_NOUNS: Final = ("cat", "train", "guitar", "baker")
 
 

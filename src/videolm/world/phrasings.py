@@ -8,8 +8,8 @@ from __future__ import annotations
 from random import Random
 from typing import Final, Literal
 
-Phrasings = Literal["base", "more", "many"]
-"""In how many ways training asks; with "more" and "many" about half or two thirds are none of ``PHRASINGS``."""
+Phrasings = Literal["base", "more", "many", "most"]
+"""In how many ways training asks; with "more" about half, with the others two thirds are none of ``PHRASINGS``."""
 NUM_HELD_OUT_PHRASINGS: Final = 2
 
 PHRASINGS: Final[dict[str, tuple[str, ...]]] = {
@@ -180,6 +180,13 @@ PHRASINGS: Final[dict[str, tuple[str, ...]]] = {
         "In which part of the {view} is the {name}?",
         "At what place do you see the {name}?",
         "Tell me where the {name} is.",
+    ),
+    "event": (
+        "What happens {when}?",
+        "What happens {when} in the {view}?",
+        "Which event comes {when}?",
+        "Which change do you see {when}?",
+        "Tell me what happens {when}.",
     ),
 }
 MORE_PHRASINGS: Final[dict[str, tuple[str, ...]]] = {
@@ -557,23 +564,47 @@ DIRECT: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 """Yet more ways to ask; for training alone."""
+LATEST: Final[dict[str, tuple[str, ...]]] = {
+    "motion": (
+        "The movement of the {name} is what?",
+        "Movement of the {name}?",
+        "Name the movement of the {name}.",
+        "Tell me the movement of the {name}.",
+        "Which movement has the {name}?",
+        "What sort of movement does the {name} show?",
+        "Does the {name} rotate, bounce, grow, shrink or stay still?",
+    ),
+    "unknown": (
+        "Where did the {noun} go?",
+        "What will the {noun} do next?",
+        "Which name does the {noun} have?",
+        "What does the {noun} eat?",
+        "Is the {noun} new or old?",
+        "Who is the {noun}?",
+        "What is the {noun} for?",
+        "How long is the {noun}?",
+        "Who sold the {noun}?",
+        "What is wrong with the {noun}?",
+    ),
+}
+"""What training asks besides with "most"."""
 
 
 def further_phrasing(key: str, random: Random, phrasings: Phrasings) -> str | None:
     """Another way for training to ask than the one of ``PHRASINGS`` that was drawn; None to keep that."""
-    if phrasings == "many":
-        return draw_phrasing(key, random)
+    if phrasings in ("many", "most"):
+        return draw_phrasing(key, random, LATEST.get(key, ()) if phrasings == "most" else ())
     more = MORE_PHRASINGS.get(key, ()) if phrasings == "more" else ()
     return random.choice(more) if more and random.random() < 0.5 else None
 
 
-def draw_phrasing(key: str, random: Random) -> str:
-    """Any way in which training may ask: a usual, a further or an indirect one."""
+def draw_phrasing(key: str, random: Random, latest: tuple[str, ...] = ()) -> str:
+    """Any way in which training may ask: a usual, a further (of which ``latest`` are some) or an indirect one."""
     base = PHRASINGS[key]
     groups = [base[: len(base) - NUM_HELD_OUT_PHRASINGS] if key in DIRECT else base]
     weights = [0.3]
     if key in DIRECT:
-        groups += [(*MORE_PHRASINGS[key], *DIRECT[key]), INDIRECT[key]]
+        groups += [(*MORE_PHRASINGS[key], *DIRECT[key], *latest), INDIRECT[key]]
         weights += [0.45, 0.25]
     group = random.choices(groups, weights)[0]
     phrasing = random.choice(group)

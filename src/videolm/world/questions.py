@@ -9,9 +9,11 @@ from typing import Literal
 
 from videolm.world.language import (
     HELD_OUT_NOUNS,
+    MORE_NOUNS,
     MOTION_ANSWERS,
     NOUNS,
     PERIOD_ANSWERS,
+    PERIOD_CLAUSES,
     UNKNOWN_ANSWER,
     at_place,
     describe,
@@ -19,17 +21,18 @@ from videolm.world.language import (
 from videolm.world.phrasings import NUM_HELD_OUT_PHRASINGS, PHRASINGS, Phrasings, further_phrasing
 from videolm.world.sampler import QUARTERS, Split
 from videolm.world.scene import Scene, Shape
-from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, is_held_out, place_of
+from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, PERIODS, is_held_out, place_of
 
 Task = Literal[
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
-    "path", "place", "map", "track", "timeline",
+    "path", "place", "map", "track", "timeline", "event", "changes",
 ]  # fmt: skip
 SCORED_TASKS: tuple[Task, ...] = (
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
 )  # fmt: skip
 MAP_QUESTION = "What happens where?"
 TIMELINE_QUESTION = "What happens in which order?"
+CHANGES_QUESTION = "What changes in each frame?"
 TRACK_QUESTION = "Where is the {name} in each frame?"
 NOTHING_THERE = "No"
 CLEAR_GAP = 0.15
@@ -61,6 +64,16 @@ def track(shape: Shape, times: Sequence[float]) -> Question:
     answer = " ".join(words)
     question = TRACK_QUESTION.format(name=shape.name)
     return Question(task="track", text=question, answer=answer, expected=answer, subject=shape)
+
+
+def changes(scene: Scene, times: Sequence[float]) -> Question:
+    """What has appeared or disappeared since the frame before: ``No, No, red circle appears, No``."""
+    listed = []
+    for time, before in zip(times, (times[0], *times), strict=False):
+        changed = [s for s in scene.shapes if s.is_visible(time) != s.is_visible(before)]
+        listed.append(" and ".join(f"{shape.name} {shape.event}" for shape in changed) or NOTHING_THERE)
+    answer = ", ".join(listed)
+    return Question(task="changes", text=CHANGES_QUESTION, answer=answer, expected=answer)
 
 
 class QuestionMaker:
@@ -220,7 +233,8 @@ class QuestionMaker:
 
     def _unknown(self) -> Question | None:
         use_held_out = self.split == "test" and self.random.random() < 0.5
-        noun = self.random.choice(HELD_OUT_NOUNS if use_held_out else NOUNS)
+        nouns = (*NOUNS, *MORE_NOUNS) if self.phrasings == "most" else NOUNS
+        noun = self.random.choice(HELD_OUT_NOUNS if use_held_out else nouns)
         return self._question("unknown", "unknown", UNKNOWN_ANSWER, "unknown", noun=noun)
 
     def _description(self) -> Question | None:
@@ -260,3 +274,13 @@ class QuestionMaker:
             return None
         answer = ", ".join(f"{shape.name} {shape.event}" for shape in events)
         return Question(task="timeline", text=TIMELINE_QUESTION, answer=answer, expected=answer)
+
+    def _event(self) -> Question | None:
+        """What happens in one third of the clip."""
+        events = self._events()
+        if not events:
+            return None
+        period = self.random.choice((self.random.choice(PERIODS), self.random.choice(events).period))
+        named = " and ".join(f"the {shape.name} {shape.event}" for shape in events if shape.period == period)
+        answer = f"{named[0].upper()}{named[1:]}." if named else "Nothing."
+        return self._question("event", "event", answer, answer, when=PERIOD_CLAUSES[period])

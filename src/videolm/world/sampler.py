@@ -22,7 +22,7 @@ from videolm.world.vocabulary import (
 )
 
 Split = Literal["train", "test"]
-SceneStyle = Literal["motion", "events", "crowd", "map", "changes", "still", "text"]
+SceneStyle = Literal["motion", "lively", "events", "crowd", "map", "changes", "still", "text"]
 Box = tuple[float, float, float]
 """Left and top edge and the length of both sides of a part of the picture, as fractions."""
 WHOLE: Box = (0.0, 0.0, 1.0)
@@ -55,10 +55,11 @@ def sample_scene(
     """A random scene.
 
     Args:
-        style: motion (1-3 shapes, some move), events (2-3 shapes, some appear or disappear), crowd (a clip of 1-5
-            shapes that stay), map (2-4 shapes, each of which does something within a quarter of the clip of its own:
-            the most motions that a clip can teach), changes (the same, where most appear or disappear), still (a
-            picture of 1-5 shapes), text (a picture with a printed word and 0-2 shapes).
+        style: motion (1-3 shapes, some move), lively (the same, where most change as they stay in place), events (2-3
+            shapes, some appear or disappear), crowd (a clip of 1-5 shapes that stay), map (2-4 shapes, each of which
+            does something within a quarter of the clip of its own: the most motions that a clip can teach), changes
+            (the same, where most appear or disappear), still (a picture of 1-5 shapes), text (a picture with a printed
+            word and 0-2 shapes).
         split: training scenes never hold a held-out combination; the first shape of a test scene always is one.
         shorter_side: Bounds of the shorter side in pixels.
         first_action: What one of the shapes does; None leaves it to chance.
@@ -77,7 +78,7 @@ def sample_scene(
         width=width + width % 2,
         num_frames=random.randint(16, 48),
         fps=random.choice((8, 10, 12, 15, 24, 25, 30)),
-        is_clip=style in ("motion", "events", "crowd", *MAPPED),
+        is_clip=style in ("motion", "lively", "events", "crowd", *MAPPED),
     )
 
 
@@ -121,8 +122,8 @@ class _Look:
 
 
 _COUNTS: Mapping[SceneStyle, tuple[int, int]] = {
-    "motion": (1, 3), "events": (2, 3), "crowd": (1, 5), "map": (2, 4), "changes": (2, 4), "still": (1, 5),
-    "text": (0, 2),
+    "motion": (1, 3), "lively": (1, 3), "events": (2, 3), "crowd": (1, 5), "map": (2, 4), "changes": (2, 4),
+    "still": (1, 5), "text": (0, 2),
 }  # fmt: skip
 """Least and most shapes."""
 
@@ -169,6 +170,8 @@ def _sample_action(random: Random, style: SceneStyle, *, num_shapes: int) -> str
         if num_shapes and random.random() < 0.35:
             return "still"
         return random.choice((*DIRECTIONS, *DIRECTIONS, *CHANGES, "still"))
+    if style == "lively":
+        return random.choice((*CHANGES, "rotating", "rotating", "bouncing", random.choice(tuple(DIRECTIONS)), "still"))
     if style == "map":
         return random.choice((*DIRECTIONS, *DIRECTIONS, *CHANGES, *EVENTS, "still", "still"))
     if style == "changes" and random.random() < 0.75:
