@@ -60,9 +60,10 @@ def load(plan: EnginePlan, cache: Path) -> EngineRow:
         name="load",
         question="How long does it take to load a model, and how much memory?",
         setting=f"{setting_text(plan)} {weights / 1e6:.0f} MB of weights. A fresh process each; imports do not count; "
-        "both map the file, and read weights as they are first used, those of the tower not for this prompt of text; ours "
-        "then lays each out for the processor. Memory is the most that was anonymous (RssAnon) until the model is ready, "
-        f"less what was so before, after the imports; of transformers it is {statistics.median(peaks[Peer]):.0f} MB.",
+        "both map the file, and read weights as they are first used, those of the tower not for this prompt of text; "
+        "ours then lays each out for the processor. Memory is the most that was anonymous (RssAnon) until the model is "
+        "ready, less what was so before, after the imports; of transformers it is "
+        f"{statistics.median(peaks[Peer]):.0f} MB.",
         rows=(
             SubRow(name="time", aim=1, ours=values[0], peer=values[1], unit="s", outputs=outputs),
             SubRow(
