@@ -121,8 +121,7 @@ class MovingShapes:
         # Of a file, the model's own processor chooses the frames.
         if self.tracks and isinstance(medium, Frames) and random.random() < self.tracks:
             times = [index / (scene.num_frames - 1) for index in medium.frame_indices]
-            has_events = any(shape.event for shape in scene.shapes)
-            if self.lists_changes and has_events and random.random() < 0.5:
+            if self.lists_changes and scene.has_events and random.random() < 0.5:
                 questions.append(changes(scene, times))
             else:
                 questions.append(track(random.choice(scene.shapes), times))

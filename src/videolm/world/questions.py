@@ -85,7 +85,6 @@ class QuestionMaker:
         self.random = random
         self.split = split
         self.phrasings = phrasings
-        self.has_events = any(shape.event for shape in scene.shapes)
 
     def tasks(self) -> list[Task]:
         """The tasks that make sense for this scene."""
@@ -154,7 +153,7 @@ class QuestionMaker:
         return shape.name
 
     def _count(self) -> Question | None:
-        if self.has_events or not self.scene.shapes:
+        if self.scene.has_events or not self.scene.shapes:
             return None
         things, counted = "shapes", self.scene.shapes
         draw = self.random.random()

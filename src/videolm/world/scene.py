@@ -120,6 +120,11 @@ class Scene:
         """Shapes from left to right by where they start: the order in which a description names them."""
         return tuple(sorted(self.shapes, key=lambda shape: (shape.x, shape.y)))
 
+    @property
+    def has_events(self) -> bool:
+        """Whether a shape appears or disappears."""
+        return any(shape.event for shape in self.shapes)
+
     def find(self, *, colour: str | None = None, kind: str | None = None) -> tuple[Shape, ...]:
         """The shapes of this colour and kind."""
         return tuple(s for s in self.shapes if colour in (None, s.colour) and kind in (None, s.kind))
