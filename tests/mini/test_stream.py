@@ -137,3 +137,46 @@ def test_changes_can_be_told_instead_of_the_way_of_a_shape() -> None:
             counts[asked] += asked.rstrip("?").lower() in text.lower()
     assert sum(counts.values()) == 60
     assert min(counts.values()) > 15
+
+
+def test_what_leads_is_asked_first_and_never_again() -> None:
+    source = MovingShapes(
+        shown="clip", styles={"events": 1}, seed=6, encoded=0.0, description=0.0, turns=(4, 4), leading={"order": 1},
+        task_weights={"order": 5, "when": 5},
+    )  # fmt: skip
+    led = 0
+    for index in range(40):
+        answers = [str(message["content"]) for message in source.sample(index).messages[1::2]]
+        tells_an_event = [answer.endswith(("appears.", "disappears.")) for answer in answers]
+        assert not any(tells_an_event[1:])
+        assert answers.count("Early.") + answers.count("In the middle.") + answers.count("Late.") <= 3
+        led += tells_an_event[0]
+    assert led > 25
+
+
+def test_how_a_shape_is_turned_can_be_told_instead_of_its_way() -> None:
+    source = MovingShapes(
+        shown="clip", styles={"lively": 1}, seed=7, encoded=0.0, tracks=1.0, headings=1.0, turns=(0, 0)
+    )
+    counts = {"rotates": 0, "turned": 0}
+    for index in range(60):
+        *_, description, question, answer = (message["content"] for message in source.sample(index).messages)
+        counts["rotates"] += "rotates" in str(description)
+        if "turned" in str(question):
+            counts["turned"] += 1
+            assert len(str(answer).split()) in range(3, 9)
+            assert set(str(answer).split()) <= {"zero", "one", "two", "three"}
+    assert counts["turned"] == counts["rotates"] > 10
+
+
+def test_lines_can_be_pictures_and_hold_more_numbers() -> None:
+    source = MovingShapes(shown="chart", seed=8, encoded=0.0, lines=1.0, numbers=1.0, tiled=0.5)
+    kinds = []
+    for index in range(40):
+        sample = source.sample(index)
+        content = sample.messages[0]["content"]
+        assert isinstance(content, list)
+        assert isinstance(sample.media[0], Frames) == (content[0]["type"] == "video")
+        assert str(sample.messages[1]["content"]).removesuffix(".").replace(" ", "").isdecimal()
+        kinds.append(content[0]["type"])
+    assert 10 < kinds.count("image") < 30

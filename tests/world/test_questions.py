@@ -1,5 +1,6 @@
 """Questions about a scene written by hand: the answers follow from what it shows."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -16,7 +17,7 @@ from videolm.world.phrasings import (
     Phrasings,
     draw_phrasing,
 )
-from videolm.world.questions import SCORED_TASKS, QuestionMaker, Task, changes
+from videolm.world.questions import SCORED_TASKS, QuestionMaker, Task, changes, heading
 from videolm.world.sampler import Split
 from videolm.world.scene import Background, Scene, Shape, Text
 from videolm.world.vocabulary import COLOURS, KINDS
@@ -185,6 +186,24 @@ def test_what_happens_in_a_third_of_a_clip_is_told() -> None:
 def test_changes_are_told_frame_by_frame() -> None:
     assert changes(EVENTS, [0.0, 0.2, 0.5, 0.9]).answer == "No, red circle appears, No, blue star disappears"
     assert changes(EVENTS, [0.0, 1.0]).answer == "No, red circle appears and blue star disappears"
+
+
+def test_a_heading_is_told_in_quarters_of_what_looks_the_same() -> None:
+    turning = Shape(
+        colour="red",
+        kind="square",
+        rgb=(255, 0, 0),
+        x=0.5,
+        y=0.5,
+        radius=0.2,
+        angle=-10.0,
+        motion="rotating",
+        turn=100.0,
+    )
+    asked = heading(turning, [0.0, 0.3, 0.5, 0.7, 1.0])  # -10, 20, 40, 60 and 90 degrees
+    assert asked.text == "How is the red square turned in each frame?"
+    assert asked.answer == "zero one two three zero"
+    assert heading(replace(turning, kind="triangle"), [0.3, 1.0]).answer == "one three"
 
 
 def test_more_nouns_are_asked_about_in_training_alone() -> None:

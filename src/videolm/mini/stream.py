@@ -16,7 +16,7 @@ from videolm.training.samples import TrainingSample
 from videolm.world.charts import MAP_QUESTIONS, Listing, Printed, sample_chart, sample_lines, sample_print
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
 from videolm.world.phrasings import Phrasings, draw_phrasing
-from videolm.world.questions import Question, QuestionMaker, Task, changes, track
+from videolm.world.questions import Question, QuestionMaker, Task, changes, heading, track
 from videolm.world.sampler import MAPPED, SceneStyle, sample_scene
 from videolm.world.scene import Scene
 
@@ -58,10 +58,15 @@ class MovingShapes:
         colours: share of charts whose map is one of colours, not of shapes.
         letters: share of charts that show letters or words.
         lines: share of charts that show one to three words, large ones, too.
+        numbers: share of numbers among the words of ``lines``.
+        tiled: share of charts with ``lines`` that are pictures, not stills.
         phrasings: in how many ways questions are asked.
         task_weights: how often each task is asked, where that differs from ``TASK_WEIGHTS``.
         tracks: share of clips at the end of whose conversation the way of a shape is told, frame by frame.
         lists_changes: whether half of those clips in which shapes appear or disappear get a list of that instead.
+        headings: share of those clips in which a shape rotates where it is told how that is turned instead.
+        leading: how often each of these tasks is asked first. No answer of such a conversation can be read off another:
+            it asks none of them again, and nothing twice about one shape.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
     """
 
@@ -86,6 +91,10 @@ class MovingShapes:
         task_weights: Mapping[Task, float] | None = None,
         tracks: float = 0.0,
         lists_changes: bool = False,
+        headings: float = 0.0,
+        numbers: float = 0.4,
+        tiled: float = 0.0,
+        leading: Mapping[Task, float] | None = None,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -104,6 +113,10 @@ class MovingShapes:
         self.describes_last = describes_last
         self.tracks = tracks
         self.lists_changes = lists_changes
+        self.headings = headings
+        self.numbers = numbers
+        self.tiled = tiled
+        self.leading = dict(leading or {})
         self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
 
     def sample(self, index: int) -> TrainingSample:
@@ -120,11 +133,7 @@ class MovingShapes:
         medium = self._medium(scene, random)
         # Of a file, the model's own processor chooses the frames.
         if self.tracks and isinstance(medium, Frames) and random.random() < self.tracks:
-            times = [index / (scene.num_frames - 1) for index in medium.frame_indices]
-            if self.lists_changes and scene.has_events and random.random() < 0.5:
-                questions.append(changes(scene, times))
-            else:
-                questions.append(track(random.choice(scene.shapes), times))
+            questions.append(self._by_frame(scene, medium, random))
         kind = "image" if self.shown == "picture" else "video"
         return TrainingSample(
             id=f"{self.shown}-{self.seed}-{index}",
@@ -132,15 +141,28 @@ class MovingShapes:
             messages=_conversation(questions, kind, random),
         )
 
+    def _by_frame(self, scene: Scene, frames: Frames, random: Random) -> Question:
+        """The question whose answer has a word for each frame: the most that a clip can teach."""
+        times = [index / (scene.num_frames - 1) for index in frames.frame_indices]
+        if self.lists_changes and scene.has_events and random.random() < 0.5:
+            return changes(scene, times)
+        rotating = [shape for shape in scene.shapes if shape.motion == "rotating"]
+        if self.headings and rotating and random.random() < self.headings:
+            return heading(random.choice(rotating), times)
+        return track(random.choice(scene.shapes), times)
+
     def _chart(self, index: int, random: Random) -> TrainingSample:
         listing: Listing | Printed
         asked = ""
+        kind = "video"
         if self.lines and random.random() < self.lines:
             listing = "lines"
-            printed = sample_lines(random, shorter_side=self.shorter_side)
+            printed = sample_lines(random, shorter_side=self.shorter_side, numbers=self.numbers)
             scene, pixels, answer = printed.scene, printed.draw(), f"{printed.read()}."
+            if self.tiled and random.random() < self.tiled:
+                kind = "image"
             if printed.rows == 1 and random.random() < 0.5:
-                asked = draw_phrasing("text", random).format(view="video")
+                asked = draw_phrasing("text", random).format(view="video" if kind == "video" else "picture")
         elif self.letters and random.random() < self.letters:
             listing = random.choice(("letters", "words"))
             printed = sample_print(random, whole_words=listing == "words", shorter_side=self.shorter_side)
@@ -150,11 +172,12 @@ class MovingShapes:
             listing = "colours" if random.random() < self.colours else "shapes"
             scene, pixels, answer = chart.scene, draw_frame(chart.scene, 0.0), chart.read(listing)
         question = {"type": "text", "text": asked or MAP_QUESTIONS[listing]}
+        medium = Image.fromarray(pixels) if kind == "image" else self._still(scene, pixels, random)
         return TrainingSample(
             id=f"chart-{self.seed}-{index}",
-            media=(self._still(scene, pixels, random),),
+            media=(medium,),
             messages=(
-                {"role": "user", "content": [{"type": "video"}, question]},
+                {"role": "user", "content": [{"type": kind}, question]},
                 {"role": "assistant", "content": answer},
             ),
         )
@@ -163,8 +186,14 @@ class MovingShapes:
         maker = QuestionMaker(scene, random, "train", phrasings=self.phrasings)
         weights = self.task_weights
         drawn = random.choices(list(weights), list(weights.values()), k=random.randint(*self.turns))
-        questions = {question.text: question for task in drawn if (question := maker.make(task)) is not None}
-        asked = list(questions.values())
+        if self.leading:
+            first = random.choices(list(self.leading), list(self.leading.values()))[0]
+            drawn = [first, *(task for task in drawn if task not in self.leading)]
+        made = [question for task in drawn if (question := maker.make(task)) is not None]
+        if self.leading:
+            # Turned round, so that of two questions about one thing the first stays.
+            made = list({(question.task, question.subject): question for question in reversed(made)}.values())[::-1]
+        asked = list({question.text: question for question in made}.values())
         if not asked or random.random() < self.description:
             described = maker.make(summary)
             assert described is not None

@@ -147,8 +147,8 @@ def sample_print(random: Random, *, whole_words: bool, shorter_side: tuple[int, 
     return Print(scene=scene, rows=SIDE, columns=columns, texts=texts)
 
 
-def sample_lines(random: Random, *, shorter_side: tuple[int, int] = (96, 200)) -> Print:
-    """One to three words and numbers, as large as their lines or smaller, one below the other.
+def sample_lines(random: Random, *, shorter_side: tuple[int, int] = (96, 200), numbers: float = 0.4) -> Print:
+    """One to three words or numbers (in this share), as large as their lines or smaller, one below the other.
 
     Of a word at the left or right edge up to a third of a letter may lie outside.
     """
@@ -159,7 +159,7 @@ def sample_lines(random: Random, *, shorter_side: tuple[int, int] = (96, 200)) -
     rows = random.choice((1, 1, 2, 3))
     texts = {}
     for row in range(rows):
-        words = sample_words(random)
+        words = sample_words(random, numbers=numbers)
         # Few words are wider than 0.85 of their height for each letter: of one in twenty a part of a letter is cut off.
         widest = 0.85 * len(words)
         size = random.uniform(0.08, min(0.36, 0.94 / widest, 0.8 / rows))

@@ -25,7 +25,7 @@ from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, PERIOD
 
 Task = Literal[
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
-    "path", "place", "map", "track", "timeline", "event", "changes",
+    "path", "place", "map", "track", "timeline", "event", "changes", "heading",
 ]  # fmt: skip
 SCORED_TASKS: tuple[Task, ...] = (
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
@@ -34,7 +34,10 @@ MAP_QUESTION = "What happens where?"
 TIMELINE_QUESTION = "What happens in which order?"
 CHANGES_QUESTION = "What changes in each frame?"
 TRACK_QUESTION = "Where is the {name} in each frame?"
+HEADING_QUESTION = "How is the {name} turned in each frame?"
 NOTHING_THERE = "No"
+SAME_AGAIN = {"square": 90.0, "cross": 90.0, "triangle": 120.0, "star": 72.0}
+"""Degrees after which a turned shape looks as before."""
 CLEAR_GAP = 0.15
 """Two shapes are left/right or above/below each other only when their centres are this far apart."""
 
@@ -64,6 +67,17 @@ def track(shape: Shape, times: Sequence[float]) -> Question:
     answer = " ".join(words)
     question = TRACK_QUESTION.format(name=shape.name)
     return Question(task="track", text=question, answer=answer, expected=answer, subject=shape)
+
+
+def heading(shape: Shape, times: Sequence[float]) -> Question:
+    """How a shape is turned at each of these times, in quarters of the angle after which it looks the same again.
+
+    A number word each: ``zero one one two`` of a square that has turned by 0, 22, 22 and 45 degrees.
+    """
+    quarter = SAME_AGAIN[shape.kind] / 4
+    answer = " ".join(NUMBERS[round(shape.heading(time) / quarter) % 4] for time in times)
+    question = HEADING_QUESTION.format(name=shape.name)
+    return Question(task="heading", text=question, answer=answer, expected=answer, subject=shape)
 
 
 def changes(scene: Scene, times: Sequence[float]) -> Question:

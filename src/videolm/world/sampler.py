@@ -242,9 +242,11 @@ def _has_room(shape: Shape, others: list[Shape], aspect: float) -> bool:
     return True
 
 
-def sample_words(random: Random) -> str:
-    """Something to print: a word or a number."""
-    return random.choice(WORDS) if random.random() < 0.6 else str(random.randint(0, 10 ** random.randint(1, 3) - 1))
+def sample_words(random: Random, *, numbers: float = 0.4) -> str:
+    """Something to print: a word or, in this share, a number."""
+    if random.random() < 1 - numbers:
+        return random.choice(WORDS)
+    return str(random.randint(0, 10 ** random.randint(1, 3) - 1))
 
 
 def sample_ink(random: Random, background: Background) -> RGB:
