@@ -49,7 +49,9 @@ mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/words.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/letters.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/order.yaml --resume
-	$(BIN)/python -m videolm.mini.adopt runs/mini/order/export
+	$(TRAIN_IN_TWO) src/videolm/mini/recipe/alone.yaml --resume
+	$(TRAIN_IN_TWO) src/videolm/mini/recipe/moments.yaml --resume
+	$(BIN)/python -m videolm.mini.adopt runs/mini/moments/export
 
 bench-env: .venv-bench/.installed ## install the peer of the engine's benchmarks into .venv-bench
 
