@@ -191,7 +191,7 @@ class MovingShapes:
             drawn = [first, *(task for task in drawn if task not in self.leading)]
         made = [question for task in drawn if (question := maker.make(task)) is not None]
         if self.leading:
-            # Turned round, so that of two questions about one thing the first stays.
+            # Of two questions about one thing the first stays, in the place of the last: as the recipes were trained.
             made = list({(question.task, question.subject): question for question in reversed(made)}.values())[::-1]
         asked = list({question.text: question for question in made}.values())
         if not asked or random.random() < self.description:

@@ -21,7 +21,7 @@ from videolm.world.language import (
 from videolm.world.phrasings import NUM_HELD_OUT_PHRASINGS, PHRASINGS, Phrasings, further_phrasing
 from videolm.world.sampler import QUARTERS, Split
 from videolm.world.scene import Scene, Shape
-from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, PERIODS, is_held_out, place_of
+from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, PERIODS, SAME_AGAIN, is_held_out, place_of
 
 Task = Literal[
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
@@ -36,8 +36,6 @@ CHANGES_QUESTION = "What changes in each frame?"
 TRACK_QUESTION = "Where is the {name} in each frame?"
 HEADING_QUESTION = "How is the {name} turned in each frame?"
 NOTHING_THERE = "No"
-SAME_AGAIN = {"square": 90.0, "cross": 90.0, "triangle": 120.0, "star": 72.0}
-"""Degrees after which a turned shape looks as before."""
 CLEAR_GAP = 0.15
 """Two shapes are left/right or above/below each other only when their centres are this far apart."""
 

@@ -8,6 +8,8 @@ COLOURS: Final = ("red", "orange", "yellow", "green", "blue", "purple", "white")
 KINDS: Final = ("circle", "square", "triangle", "star", "ring", "cross")
 ROUND_KINDS: Final = ("circle", "ring")
 """Kinds that look the same at every angle, so they never rotate."""
+SAME_AGAIN: Final = {"square": 90.0, "cross": 90.0, "triangle": 120.0, "star": 72.0}
+"""Degrees after which one of the other kinds looks the same again."""
 
 DIRECTIONS: Final = {
     "left": (-1, 0),
