@@ -60,7 +60,7 @@ bench-env: .venv-bench/.installed ## install the peer of the engine's benchmarks
 	.venv-bench/bin/python -m pip install --disable-pip-version-check -c constraints.txt -r benchmarks/peer-requirements.txt
 	@touch $@
 
-bench: $(VENV)/.installed-dev bench-env ## run every benchmark, in more than an hour, and write the dated report
+bench: $(VENV)/.installed-dev bench-env ## run the benchmarks but for the servers', in more than an hour, and write the dated report
 	@$(BIN)/python benchmarks/run.py
 
 clean: ## remove .venv and everything that was built

@@ -6,11 +6,10 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
-import av.filter
-from av.video.frame import PictureType
+if TYPE_CHECKING:
+    import av.filter
 
 CACHE = Path(tempfile.gettempdir()) / "videolm-benchmarks"
 
@@ -69,6 +68,8 @@ def make_long_clip(clip: Clip, duration_s: int, cache: Path = CACHE) -> Path:
 
 
 def _repeat(source: Path, times: int, path: Path) -> None:
+    import av
+
     with av.open(str(source)) as once, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(once.streams.video[0])
         packets = [packet for packet in once.demux(video=0) if packet.size]
@@ -84,6 +85,9 @@ def _repeat(source: Path, times: int, path: Path) -> None:
 
 
 def _encode(clip: Clip, path: Path) -> None:
+    import av
+    from av.video.frame import PictureType
+
     graph = _test_picture(clip)
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream("libx264", rate=clip.fps, options={"preset": "medium"})
@@ -97,6 +101,8 @@ def _encode(clip: Clip, path: Path) -> None:
 
 
 def _test_picture(clip: Clip) -> av.filter.Graph:
+    import av.filter
+
     graph = av.filter.Graph()
     size = f"size={clip.width}x{clip.height}:rate={clip.fps}"
     graph.link_nodes(

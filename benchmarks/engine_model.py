@@ -93,10 +93,10 @@ def _write_parts(folder: Path, config: dict[str, Any]) -> None:
     }
     for name, values in files.items():
         (folder / name).write_text(json.dumps(values, indent=1))
-    _tokenizer(config["text_config"]["vocab_size"]).save(str(folder / "tokenizer.json"))
+    byte_tokenizer(config["text_config"]["vocab_size"]).save(str(folder / "tokenizer.json"))
 
 
-def _tokenizer(size: int) -> Tokenizer:
+def byte_tokenizer(size: int) -> Tokenizer:
     """One token a byte, after the special ones; what is left of the vocabulary are words that no text holds."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     assert set(string.ascii_letters) <= set(alphabet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -192,8 +193,12 @@ def errors_text(mine: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor) -
     return f"RMS error against float32: ours {own:.2g}, peer {other:.2g}"
 
 
+@functools.cache
 def check_small(cache: Path, video: Path | None = None) -> str:
-    """In float32 the ids of both sides are equal; anything else ends the benchmark."""
+    """In float32 the ids of both sides are equal; anything else ends the benchmark.
+
+    Rows of one run that ask for the same check share it.
+    """
     folder = model_folder("small", "float32", cache)
     ours = Ours(folder, dtype="float32")
     prompts = [ModelInputs(input_ids=tuple(text_ids(30 + seed, seed))) for seed in range(3)]

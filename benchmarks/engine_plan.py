@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clips import Clip
+from gpu_plan import GPU, TRIAL, GpuPlan
 
 CLIP = Clip(duration_s=10)
 SHORT_CLIP = Clip(duration_s=1, height=360, width=640, bit_rate=600_000)
@@ -65,6 +66,8 @@ class EnginePlan:
     scale_new: int = 8
     scale_repeats: int = 3
 
+    gpu: GpuPlan = GPU
+
 
 DEFAULT = EnginePlan()
 FULL = replace(DEFAULT, half_frames=(8, 32), user_frames=8, slow_repeats=5, once_slow_repeats=3, scale_repeats=5)
@@ -75,5 +78,5 @@ QUICK = EnginePlan(
     short_clip=_TINY, short_lengths_s=(1, 2), many_videos=4, many_new=4, batch_sizes=(1, 2), concurrent=2,
     concurrent_frames=2, concurrent_new=4, users=2, user_videos=1, user_questions=2, user_frames=2, user_new=3,
     arrivals_s=0.2, process_repeats=1, memory_frames=2, scale_frames=(2, 4), scale_requests=(1, 2),
-    scale_lengths_s=(2, 4), scale_new=2, scale_repeats=1,
+    scale_lengths_s=(2, 4), scale_new=2, scale_repeats=1, gpu=TRIAL,
 )  # fmt: skip

@@ -22,12 +22,19 @@ class SubRow:
     """One comparison; ``ratio`` says how many times better ours is."""
 
     name: str
-    aim: float
+    aim: float | None
+    """None: none is set."""
     ours: tuple[float, ...]
+    """Empty where it was not measured; ``peer`` too."""
     peer: tuple[float, ...]
     unit: str
     outputs: str
-    """What comparing the outputs found."""
+    """What comparing the outputs found, or why a value is missing."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether both sides have values."""
+        return bool(self.ours and self.peer)
 
     @property
     def ratio(self) -> float:
@@ -39,11 +46,23 @@ class SubRow:
         return min(self.peer) / max(self.ours), max(self.peer) / min(self.ours)
 
     def as_object(self) -> dict[str, Any]:
+        """What was not measured is None."""
         return {
-            "name": self.name, "aim": self.aim, "ratio": self.ratio, "spread": list(self.spread),
-            "ours": statistics.median(self.ours), "peer": statistics.median(self.peer), "unit": self.unit,
-            "outputs": self.outputs,
+            "name": self.name, "aim": self.aim, "ratio": self.ratio if self.is_measured else None,
+            "spread": list(self.spread) if self.is_measured else None,
+            "ours": statistics.median(self.ours) if self.ours else None,
+            "peer": statistics.median(self.peer) if self.peer else None, "unit": self.unit, "outputs": self.outputs,
         }  # fmt: skip
+
+    def as_cells(self) -> tuple[str, ...]:
+        """Its line of the table; what was not measured is an empty cell."""
+        ours, peer = (spread_text(list(values)) if values else "" for values in (self.ours, self.peer))
+        ratio, missed = "", ""
+        if self.is_measured:
+            ratio = f"{self.ratio:.2f} ({self.spread[0]:.2f} to {self.spread[1]:.2f})"
+            missed = ", missed" if self.aim is not None and self.ratio < self.aim else ""
+        aim = "" if self.aim is None else f"{self.aim:g}{missed}"
+        return self.name, ours, peer, self.unit, ratio, aim, self.outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +77,15 @@ class EngineRow:
     others_share: float | None = None
     draw: Callable[[Path], None] | None = None
     """Writes a plot into a PNG file."""
+    accelerator: str = ""
+    """What it ran on beside the processor."""
+    reason: str = ""
+    """Why nothing was measured."""
 
     def as_object(self) -> dict[str, Any]:
         """The first sub-row speaks for all."""
-        return {**self.rows[0].as_object(), "name": self.name, "rows": [row.as_object() for row in self.rows]}
+        whole = {**self.rows[0].as_object(), "name": self.name, "rows": [row.as_object() for row in self.rows]}
+        return whole | ({"reason": self.reason} if self.reason else {})
 
     def as_section(self) -> Section:
         return Section(
@@ -69,16 +93,9 @@ class EngineRow:
             question=self.question,
             setting=self.setting + share_text(self.others_share),
             columns=("setting", "ours", "transformers", "unit", "times better", "aim", "outputs"),
-            rows=tuple(
-                (
-                    row.name, spread_text(list(row.ours)), spread_text(list(row.peer)), row.unit,
-                    f"{row.ratio:.2f} ({row.spread[0]:.2f} to {row.spread[1]:.2f})",
-                    f"{row.aim:g}{'' if row.ratio >= row.aim else ', missed'}", row.outputs,
-                )
-                for row in self.rows
-            ),
-            reading=self.reading,
-        )  # fmt: skip
+            rows=tuple(row.as_cells() for row in self.rows),
+            reading=(*([self.reason] if self.reason else []), *self.reading),
+        )
 
 
 @dataclass(kw_only=True)

@@ -31,10 +31,15 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
     reading: tuple[str, ...]
     """Sentences that say what the table says, with its numbers."""
+    minutes: float | None = None
+    """What the whole row took, in the last section of a row that has several."""
 
     def as_markdown(self) -> str:
         lines = [f"## {self.title}", "", self.question, "", self.setting, "", *table_lines(self.columns, self.rows), ""]
-        return "\n".join([*lines, *(f"- {sentence}" for sentence in self.reading)])
+        lines += [f"- {sentence}" for sentence in self.reading]
+        if self.minutes is not None:
+            lines += [*([""] if self.reading else []), f"This row took {self.minutes:.1f} minutes."]
+        return "\n".join(lines)
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -46,28 +51,44 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
     ]
 
 
-def report_text(sections: Sequence[Section], *, arguments: Sequence[str], today: datetime.date) -> str:
-    """The whole report."""
+def report_text(
+    sections: Sequence[Section],
+    *,
+    arguments: Sequence[str],
+    today: datetime.date,
+    missing: Sequence[str] = (),
+    accelerator: str = "",
+) -> str:
+    """The whole report, or that of a run that goes on.
+
+    Args:
+        missing: Names of rows that are still to be measured.
+        accelerator: What was used beside the processor.
+    """
+    minutes = [section.minutes for section in sections if section.minutes is not None]
     return "\n".join(
         [
             f"# {', '.join(section.title for section in sections)}: {today.isoformat()}",
             "",
-            *(f"- {name}: {value}" for name, value in machine_facts().items()),
+            *(f"- {name}: {value}" for name, value in machine_facts(accelerator).items()),
             f"- Command: `{shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *arguments])}`",
+            *([f"- The run is not over: still missing are {', '.join(missing)}"] if missing else []),
             "",
             "Times are medians with the range in brackets; CPU time counts every thread of the process.",
             "",
             "\n\n".join(section.as_markdown() for section in sections),
             "",
+            *([f"The {len(minutes)} rows took {sum(minutes):.1f} minutes.", ""] if len(minutes) > 1 else []),
         ]
     )
 
 
-def machine_facts() -> dict[str, str]:
+def machine_facts(accelerator: str = "") -> dict[str, str]:
     """Hardware, system and versions, for the head of a report."""
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    used = accelerator or "no accelerator used"
     return {
-        "Hardware": f"{os.cpu_count()} cores of {cpu_name()}, {_memory_gib()} of memory, no accelerator used",
+        "Hardware": f"{os.cpu_count()} cores of {cpu_name()}, {_memory_gib()} of memory, {used}",
         "System": f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}",
         "Versions": f"videolm {_version('videolm')} at {commit()}, {versions}",
     }

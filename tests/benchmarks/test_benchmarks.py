@@ -151,6 +151,81 @@ def test_ratios_say_how_many_times_better_ours_is() -> None:
     assert [line.split(" | ")[5] for line in lines if line.startswith("| some")] == ["2", "2, missed"]
 
 
+def test_the_default_run_is_all_rows_but_those_of_the_servers() -> None:
+    assert list(run.DEFAULT_NAMES) == [
+        "decode", "preprocess", "startup", "ask_once", "ask_again", "decode_cpu", "prefill", "vision", "many_videos",
+        "concurrent", "many_questions", "load", "start", "memory", "scale", "gpu",
+    ]  # fmt: skip
+
+
+class FakeRow:
+    """Rows that take a given time, the last of which fails."""
+
+    def __init__(self, names: list[str], clock: list[float]) -> None:
+        self.names, self.clock = names, clock
+
+    def __call__(self, name: str, plan: object, cache: Path) -> EngineRow:
+        if name not in self.names:
+            raise SystemExit("In float32 the ids differ.")
+        self.clock[0] += 90.0
+        row = sub_row((1, 2, 4), (6, 4, 5))
+        return EngineRow(name=name, question="?", setting="Here.", rows=(row,), draw=lambda path: path.touch())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_run_that_ends_early_leaves_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    monkeypatch.setattr(run.bench_engine, "run", FakeRow(["vision", "load"], clock))
+    names = ["vision", "load", "prefill", "memory"]
+    monkeypatch.setattr(sys, "argv", ["run.py", "--only", *names, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="the ids differ"):
+        run.main()
+    (report,) = tmp_path.glob("*.md")
+    text = report.read_text()
+    assert text.startswith(f"# vision, load: {datetime.date.today().isoformat()}\n")
+    assert "\n- The run is not over: still missing are prefill, memory\n" in text
+    assert text.count("\nThis row took 1.5 minutes.\n") == 2
+    assert "\nThe 2 rows took 3.0 minutes.\n" in text
+    plots = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert plots == [f"{report.stem}_load.png", f"{report.stem}_vision.png"]
+    assert text.endswith(f"\n![?]({report.stem}_vision.png)\n\n![?]({report.stem}_load.png)\n")
+
+
+def test_a_finished_report_misses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run.bench_engine, "run", FakeRow(["vision"], clock))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--only", "vision", "--out", str(tmp_path)])
+    run.main()
+    (report,) = tmp_path.glob("*.md")
+    assert capsys.readouterr().out == f"{report}\n"
+    text = report.read_text()
+    assert "missing" not in text
+    assert "rows took" not in text
+    assert text.endswith(f"\nThis row took 1.5 minutes.\n\n![?]({report.stem}.png)\n")
+
+
+def test_what_was_not_measured_is_an_empty_cell() -> None:
+    unknown = SubRow(name="some", aim=None, ours=(), peer=(), unit="s", outputs="")
+    half = SubRow(name="other", aim=3, ours=(1.0,), peer=(), unit="s", outputs="too little memory")
+    row = EngineRow(name="gpu", question="?", setting="Here.", rows=(unknown, half), reason="No device.")
+    assert [each.as_cells() for each in row.rows] == [
+        ("some", "", "", "s", "", "", ""),
+        ("other", "1.0 (1.0 to 1.0)", "", "s", "", "3", "too little memory"),
+    ]
+    assert row.as_section().reading == ("No device.",)
+    found = row.as_object()
+    assert (found["ratio"], found["ours"], found["spread"], found["reason"]) == (None, None, None, "No device.")
+    assert [each["ours"] for each in found["rows"]] == [None, 1.0]
+
+
 def test_a_sample_that_others_disturbed_is_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = iter((0.5, 0.0, 0.0))
     now = [0.0]

@@ -36,7 +36,7 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_rows_have_exactly_these_names() -> None:
     assert sorted(bench_engine.NAMES) == [
-        "ask_again", "ask_once", "concurrent", "decode_cpu", "load", "many_questions", "many_videos", "memory",
+        "ask_again", "ask_once", "concurrent", "decode_cpu", "gpu", "load", "many_questions", "many_videos", "memory",
         "prefill", "scale", "serve", "serve_tiny", "start", "vision",
     ]  # fmt: skip
 
