@@ -1,5 +1,8 @@
 """The training source: the same sample for an index everywhere, conversations that match what is shown."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -180,3 +183,31 @@ def test_lines_can_be_pictures_and_hold_more_numbers() -> None:
         assert str(sample.messages[1]["content"]).removesuffix(".").replace(" ", "").isdecimal()
         kinds.append(content[0]["type"])
     assert 10 < kinds.count("image") < 30
+
+
+def test_charts_can_be_clips_of_what_changes() -> None:
+    source = MovingShapes(shown="chart", seed=9, changing=1.0, num_frames=4)
+    for index in range(10):
+        sample = source.sample(index)
+        question, answer = sample.messages
+        assert isinstance(sample.media[0], Frames)
+        assert len(sample.media[0].pixels) == 4
+        asked = str(question["content"][-1]["text"])
+        assert asked.lower().rstrip("?").endswith(MAP_QUESTIONS["actions"].lower().rstrip("?"))
+        assert len(str(answer["content"]).split()) == 16
+
+
+def test_it_stands_for_the_only_shape_and_for_the_one_just_asked_about() -> None:
+    options: dict[str, Any] = {
+        "shown": "clip", "styles": {"motion": 1}, "seed": 10, "encoded": 0.0, "turns": (4, 4), "description": 0.0,
+        "task_weights": {"count": 0, "presence": 0, "relation": 0, "unknown": 0},
+    }  # fmt: skip
+    named, called_it = MovingShapes(**options), MovingShapes(**options, pronouns=1.0)
+    found = 0
+    for index in range(40):
+        answers = [[m["content"] for m in source.sample(index).messages[1::2]] for source in (named, called_it)]
+        assert answers[0] == answers[1]
+        texts = [str(m["content"][-1]["text"]) for m in called_it.sample(index).messages[::2]]
+        found += sum(bool(re.search(r"\bits?\b", text, re.IGNORECASE)) for text in texts)
+        assert not re.search(r"\bthe shape (?:move|go|start)", texts[0])
+    assert found > 40

@@ -123,3 +123,30 @@ def test_lines_are_whole_and_one_below_the_other(seed: int) -> None:
         assert bottom < y.min() <= y.max() < height - 1
         assert np.ptp(x) > np.ptp(whole_x) * (1 - 0.35 / len(word)) - 1
         bottom = int(y.max())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers())
+def test_the_map_of_actions_tells_what_changes_and_when(seed: int) -> None:
+    chart = sample_chart(Random(seed), changes=True)
+    plain = Scene(shapes=chart.scene.shapes, background=WHITE, height=chart.scene.height, width=chart.scene.width)
+    words = chart.read("actions").split()
+    times = {"early": (0.1, 0.3), "middle": (0.37, 0.63), "late": (0.69, 0.9)}
+    for shape in chart.scene.shapes:
+        assert not is_held_out(shape.colour, shape.kind, shape.action)
+        alone = replace(plain, shapes=(shape,))
+        word = words[cell_of(shape)]
+        before, after = times.get(word.rpartition("-")[2], (0.0, 0.4))
+        changed = not np.array_equal(draw_frame(alone, before), draw_frame(alone, after))
+        assert changed == (word != "still")
+        if word.startswith(("appears", "disappears")):
+            assert shape.is_visible(after) == word.startswith("appears") != shape.is_visible(before)
+            assert np.array_equal(draw_frame(alone, 0.0), draw_frame(alone, before))
+            assert np.array_equal(draw_frame(alone, 1.0), draw_frame(alone, after))
+    assert words.count(EMPTY) == SIDE**2 - len(chart.scene.shapes)
+
+
+def test_charts_change_in_all_ways() -> None:
+    words = {word for seed in range(60) for word in sample_chart(Random(seed), changes=True).read("actions").split()}
+    events = {f"{event}-{period}" for event in ("appears", "disappears") for period in ("early", "middle", "late")}
+    assert words == {EMPTY, "still", "rotating", "growing", "shrinking", *events}

@@ -17,7 +17,7 @@ from videolm.world.phrasings import (
     Phrasings,
     draw_phrasing,
 )
-from videolm.world.questions import SCORED_TASKS, QuestionMaker, Task, changes, heading
+from videolm.world.questions import SCORED_TASKS, Question, QuestionMaker, Task, changes, heading, with_pronoun
 from videolm.world.sampler import Split
 from videolm.world.scene import Background, Scene, Shape, Text
 from videolm.world.vocabulary import COLOURS, KINDS
@@ -217,3 +217,24 @@ def test_more_nouns_are_asked_about_in_training_alone() -> None:
     assert nouns("test", "base") == {*NOUNS, *HELD_OUT_NOUNS}
     assert nouns("train", "many") == {*NOUNS, "money"}  # Of which there is much or little in one of the questions.
     assert len(nouns("train", "most")) > 0.95 * len({*NOUNS, *MORE_NOUNS})
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "expected"),
+    [
+        ("motion", "Which way does the red circle move?", "Which way does it move?"),
+        ("motion", "The circle goes where?", "It goes where?"),
+        ("colour", "What is the shape's color?", "What is its color?"),
+        ("colour", "What color is the circle in the video?", "What color is it in the video?"),
+        ("shape", "What is the shape of the red object?", "What is the shape of it?"),
+        ("shape", "What shape is red?", "What shape is red?"),
+        ("presence", "Is there a red circle?", "Is there a red circle?"),
+        ("relation", "Is the red circle above the blue star?", "Is the red circle above the blue star?"),
+        ("when", "When does the red circle appear?", "When does it appear?"),
+    ],
+)
+def test_a_pronoun_stands_for_the_shape_that_is_asked_about(task: Task, text: str, expected: str) -> None:
+    subject = EVENTS.shapes[0]
+    question = Question(task=task, text=text, answer="", expected="", subject=subject)
+    assert with_pronoun(question) == expected
+    assert with_pronoun(replace(question, subject=None)) == text

@@ -16,7 +16,7 @@ from videolm.training.samples import TrainingSample
 from videolm.world.charts import MAP_QUESTIONS, Listing, Printed, sample_chart, sample_lines, sample_print
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
 from videolm.world.phrasings import Phrasings, draw_phrasing
-from videolm.world.questions import Question, QuestionMaker, Task, changes, heading, track
+from videolm.world.questions import Question, QuestionMaker, Task, changes, heading, track, with_pronoun
 from videolm.world.sampler import MAPPED, SceneStyle, sample_scene
 from videolm.world.scene import Scene
 
@@ -60,6 +60,7 @@ class MovingShapes:
         lines: share of charts that show one to three words, large ones, too.
         numbers: share of numbers among the words of ``lines``.
         tiled: share of charts with ``lines`` that are pictures, not stills.
+        changing: share of charts that are clips, with a map of what each shape does.
         phrasings: in how many ways questions are asked.
         task_weights: how often each task is asked, where that differs from ``TASK_WEIGHTS``.
         tracks: share of clips at the end of whose conversation the way of a shape is told, frame by frame.
@@ -68,6 +69,8 @@ class MovingShapes:
         leading: how often each of these tasks is asked first. No answer of such a conversation can be read off another:
             it asks none of them again, and nothing twice about one shape.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
+        pronouns: share of the questions about the only shape, or the one that was asked about just before, that call
+            it "it".
     """
 
     def __init__(
@@ -95,6 +98,8 @@ class MovingShapes:
         numbers: float = 0.4,
         tiled: float = 0.0,
         leading: Mapping[Task, float] | None = None,
+        changing: float = 0.0,
+        pronouns: float = 0.0,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -117,12 +122,16 @@ class MovingShapes:
         self.numbers = numbers
         self.tiled = tiled
         self.leading = dict(leading or {})
+        self.changing = changing
+        self.pronouns = pronouns
         self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
 
     def sample(self, index: int) -> TrainingSample:
         """The sample of this index."""
         random = Random(f"moving-shapes train {self.seed} {self.shown} {index}")
         if self.shown == "chart":
+            if self.changing and random.random() < self.changing:
+                return self._changing_chart(index, random)
             return self._chart(index, random)
         style = random.choices(list(self.styles), list(self.styles.values()))[0]
         scene = sample_scene(random, style, "train", shorter_side=self.shorter_side)
@@ -150,6 +159,17 @@ class MovingShapes:
         if self.headings and rotating and random.random() < self.headings:
             return heading(random.choice(rotating), times)
         return track(random.choice(scene.shapes), times)
+
+    def _changing_chart(self, index: int, random: Random) -> TrainingSample:
+        chart = sample_chart(random, shorter_side=self.shorter_side, changes=True)
+        frames = self._clip(chart.scene, self.num_frames)
+        answer = chart.read("actions")
+        question = Question(task="map", text=MAP_QUESTIONS["actions"], answer=answer, expected=answer)
+        return TrainingSample(
+            id=f"changing-chart-{self.seed}-{index}",
+            media=(frames,),
+            messages=_conversation([question], "video", random),
+        )
 
     def _chart(self, index: int, random: Random) -> TrainingSample:
         listing: Listing | Printed
@@ -198,7 +218,7 @@ class MovingShapes:
             described = maker.make(summary)
             assert described is not None
             asked.insert(len(asked) if self.describes_last else random.randint(0, len(asked)), described)
-        return asked
+        return _with_pronouns(asked, scene, self.pronouns, random) if self.pronouns else asked
 
     def _still(self, scene: Scene, pixels: np.ndarray, random: Random) -> Frames:
         is_encoded = random.random() < self.encoded
@@ -217,9 +237,23 @@ class MovingShapes:
         shown = self.num_frames
         if random.random() < self.fewer_frames:
             shown = random.randint(3, self.num_frames - 1)
+        return self._clip(scene, shown)
+
+    def _clip(self, scene: Scene, num_frames: int) -> Frames:
         last = scene.num_frames - 1
-        indices = [int(last * step / (shown - 1)) for step in range(shown)]
+        indices = [int(last * step / (num_frames - 1)) for step in range(num_frames)]
         return _frames(scene, [draw_frame(scene, index / last) for index in indices], indices)
+
+
+def _with_pronouns(questions: list[Question], scene: Scene, share: float, random: Random) -> list[Question]:
+    """The same questions, of which some call a shape "it" where that is plain."""
+    befores = [None, *(question.subject for question in questions)]
+    return [
+        replace(question, text=with_pronoun(question))
+        if question.subject and random.random() < share and (len(scene.shapes) == 1 or question.subject == before)
+        else question
+        for question, before in zip(questions, befores, strict=False)
+    ]
 
 
 def _frames(scene: Scene, pixels: list[np.ndarray], indices: list[int]) -> Frames:

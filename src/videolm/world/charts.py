@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Literal
 
@@ -11,11 +12,21 @@ import numpy as np
 from PIL import Image
 
 from videolm.world.drawing import draw_frame, paste_text
-from videolm.world.sampler import ASPECTS, picture_size, sample_background, sample_ink, sample_paint, sample_words
+from videolm.world.language import action_word
+from videolm.world.sampler import (
+    ASPECTS,
+    picture_size,
+    sample_background,
+    sample_event_time,
+    sample_ink,
+    sample_paint,
+    sample_turn,
+    sample_words,
+)
 from videolm.world.scene import Scene, Shape, Text
-from videolm.world.vocabulary import COLOURS, KINDS, WORDS, is_held_out
+from videolm.world.vocabulary import COLOURS, EVENTS, KINDS, ROUND_KINDS, WORDS, is_held_out
 
-Listing = Literal["shapes", "colours"]
+Listing = Literal["shapes", "colours", "actions"]
 Printed = Literal["letters", "words", "lines"]
 SIDE = 4
 """Cells along each side of a map."""
@@ -24,12 +35,15 @@ EMPTY = "No"
 MAP_QUESTIONS: dict[Listing | Printed, str] = {
     "shapes": "Which shapes are where?",
     "colours": "Which colours are where?",
+    "actions": "What changes where?",
     "letters": "Which letters are where?",
     "words": "Which words are where?",
     "lines": "What is printed, line by line?",
 }
 LETTERS: Final = tuple(sorted({letter for word in WORDS for letter in word})) + tuple("0123456789")
 _SIZES = ((0.085, 0.12), (0.11, 0.17), (0.16, 0.27))
+_ACTIONS = {"still": 3, "appears": 3, "disappears": 3, "rotating": 2, "growing": 1, "shrinking": 1}
+"""What shapes do where they are, and how often, in charts that change."""
 _EDGE = 0.1
 """Centres keep this share of a cell away from its edges, so that it is plain in which cell they are."""
 
@@ -44,8 +58,13 @@ class Chart:
         """A word for each cell, row by row: ``star No No ring ...``."""
         words = [EMPTY] * SIDE**2
         for shape in self.scene.shapes:
-            words[cell_of(shape)] = shape.kind if listing == "shapes" else shape.colour
+            words[cell_of(shape)] = _WORDS_OF[listing](shape)
         return " ".join(words)
+
+
+_WORDS_OF: Final[dict[Listing, Callable[[Shape], str]]] = {
+    "shapes": lambda shape: shape.kind, "colours": lambda shape: shape.colour, "actions": action_word,
+}  # fmt: skip
 
 
 def cell_of(shape: Shape) -> int:
@@ -53,8 +72,13 @@ def cell_of(shape: Shape) -> int:
     return int(shape.y * SIDE) * SIDE + int(shape.x * SIDE)
 
 
-def sample_chart(random: Random, *, shorter_side: tuple[int, int] = (96, 200)) -> Chart:
-    """A random chart without a held-out combination; ``shorter_side`` bounds the picture's shorter side in pixels."""
+def sample_chart(random: Random, *, shorter_side: tuple[int, int] = (96, 200), changes: bool = False) -> Chart:
+    """A random chart without a held-out combination.
+
+    Args:
+        shorter_side: Bounds of the picture's shorter side in pixels.
+        changes: A clip, most of whose shapes turn, grow, shrink, appear or disappear where they are.
+    """
     aspect = random.choice(ASPECTS) * random.uniform(0.95, 1.05)
     short = random.randint(*shorter_side)
     height, width = picture_size(aspect, short)
@@ -64,24 +88,27 @@ def sample_chart(random: Random, *, shorter_side: tuple[int, int] = (96, 200)) -
     smallest, largest = random.choice(_SIZES)
     shapes: dict[int, Shape] = {}
     for _ in range(70):
-        shape = _sample_shape(random, random.uniform(smallest, largest), width / height, colours)
+        action = random.choices(list(_ACTIONS), list(_ACTIONS.values()))[0] if changes else "still"
+        shape = _sample_shape(random, random.uniform(smallest, largest), width / height, colours, action)
         if shape is not None and cell_of(shape) not in shapes and _has_room(shape, shapes, width / height):
             shapes[cell_of(shape)] = shape
     scene = Scene(
         shapes=tuple(shapes.values()), background=background, height=height + height % 2, width=width + width % 2
     )
+    if changes:
+        scene = replace(scene, is_clip=True, num_frames=random.randint(16, 48), fps=random.choice((10, 15, 25, 30)))
     return Chart(scene=scene)
 
 
-def _sample_shape(random: Random, radius: float, aspect: float, colours: list[str]) -> Shape | None:
+def _sample_shape(random: Random, radius: float, aspect: float, colours: list[str], action: str) -> Shape | None:
     colour, kind = random.choice(colours), random.choice(KINDS)
-    if is_held_out(colour, kind, "still"):
+    if is_held_out(colour, kind, action) or (action == "rotating" and kind in ROUND_KINDS):
         return None
     x, y = ((random.randrange(SIDE) + random.uniform(_EDGE, 1 - _EDGE)) / SIDE for _ in range(2))
     reach_x, reach_y = radius / max(aspect, 1.0), radius * min(aspect, 1.0)
     if not (reach_x <= x <= 1 - reach_x and reach_y <= y <= 1 - reach_y):
         return None
-    return Shape(
+    shape = Shape(
         colour=colour,
         kind=kind,
         rgb=sample_paint(random, colour),
@@ -90,6 +117,9 @@ def _sample_shape(random: Random, radius: float, aspect: float, colours: list[st
         radius=radius,
         angle=random.uniform(-15, 15),
     )
+    if action in EVENTS:
+        return replace(shape, event=action, event_time=sample_event_time(random))
+    return replace(shape, motion=action, turn=sample_turn(random)) if action != "still" else shape
 
 
 def _has_room(shape: Shape, others: dict[int, Shape], aspect: float) -> bool:

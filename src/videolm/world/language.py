@@ -76,6 +76,11 @@ def clause(shape: Shape) -> str:
     return f"{article(shape.name)} {shape.event} {PERIOD_CLAUSES[shape.period]}"
 
 
+def action_word(shape: Shape) -> str:
+    """What one shape does, as one word: ``rotating``, or ``appears-early``."""
+    return f"{shape.event}-{shape.period}" if shape.event else shape.motion
+
+
 def at_place(place: str) -> str:
     """The place with its preposition: at the top left, in the center."""
     return f"{'in' if place == 'center' else 'at'} the {place}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -15,6 +16,7 @@ from videolm.world.language import (
     PERIOD_ANSWERS,
     PERIOD_CLAUSES,
     UNKNOWN_ANSWER,
+    action_word,
     at_place,
     describe,
 )
@@ -86,6 +88,24 @@ def changes(scene: Scene, times: Sequence[float]) -> Question:
         listed.append(" and ".join(f"{shape.name} {shape.event}" for shape in changed) or NOTHING_THERE)
     answer = ", ".join(listed)
     return Question(task="changes", text=CHANGES_QUESTION, answer=answer, expected=answer)
+
+
+def with_pronoun(question: Question) -> str:
+    """The question with "it" in the place of what it is about, where it asks what that is like or does."""
+    shape = question.subject
+    if shape is None or question.task not in ("colour", "shape", "motion", "when", "path", "place"):
+        return question.text
+    names = (
+        f"{shape.colour} (?:one|object|thing|figure)"
+        if question.task == "shape"
+        else f"{shape.name}|{shape.kind}|shape"
+    )
+
+    def pronoun(found: re.Match[str]) -> str:
+        word = "its" if found[2] else "it"
+        return word.capitalize() if found[1] == "The" else word
+
+    return re.sub(rf"\b([Tt]he) (?:{names})\b('s)?", pronoun, question.text, count=1)
 
 
 class QuestionMaker:
@@ -274,7 +294,7 @@ class QuestionMaker:
         words = [NOTHING_THERE] * len(QUARTERS)
         for shape in self.scene.shapes:
             quarter = int(shape.y * 2) * 2 + int(shape.x * 2)
-            words[quarter] = f"{shape.event}-{shape.period}" if shape.event else shape.motion
+            words[quarter] = action_word(shape)
         answer = " ".join(words)
         return Question(task="map", text=MAP_QUESTION, answer=answer, expected=answer)
 

@@ -212,14 +212,20 @@ def _sample_shape(
         angle=random.uniform(-15, 15),
         motion=action if action not in EVENTS else "still",
         travel=(travel_x, travel_y),
-        turn=random.choice((-1, 1)) * random.uniform(90, 190),
+        turn=sample_turn(random),
         bounces=random.choice((1.0, 1.5, 2.0)),
         event=action if action in EVENTS else None,
-        event_time=_event_time(random),
+        event_time=sample_event_time(random),
     )
 
 
-def _event_time(random: Random) -> float:
+def sample_turn(random: Random) -> float:
+    """By how many degrees something rotates in a clip, either way."""
+    return random.choice((-1, 1)) * random.uniform(90, 190)
+
+
+def sample_event_time(random: Random) -> float:
+    """When something appears or disappears, in any third of the clip."""
     # Away from the borders of the thirds, and from the first and the last frame, so that the words are true.
     return random.choice((random.uniform(0.12, 0.28), random.uniform(0.4, 0.6), random.uniform(0.72, 0.88)))
 
