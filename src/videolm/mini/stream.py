@@ -13,6 +13,7 @@ from PIL import Image
 
 from videolm.contracts import Frames, Message
 from videolm.training.samples import TrainingSample
+from videolm.world.cell_words import cell_words
 from videolm.world.charts import MAP_QUESTIONS, Listing, Printed, sample_chart, sample_lines, sample_print
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
 from videolm.world.phrasings import Phrasings, draw_phrasing
@@ -69,6 +70,7 @@ class MovingShapes:
         leading: how often each of these tasks is asked first. No answer of such a conversation can be read off another:
             it asks none of them again, and nothing twice about one shape.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
+        cell_words: whether each visual token of a clip that is not encoded learns what happens at its place.
         pronouns: share of the questions about the only shape, or the one that was asked about just before, that call
             it "it".
     """
@@ -100,6 +102,7 @@ class MovingShapes:
         leading: Mapping[Task, float] | None = None,
         changing: float = 0.0,
         pronouns: float = 0.0,
+        cell_words: bool = False,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -124,6 +127,7 @@ class MovingShapes:
         self.leading = dict(leading or {})
         self.changing = changing
         self.pronouns = pronouns
+        self.cell_words = cell_words
         self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
 
     def sample(self, index: int) -> TrainingSample:
@@ -148,11 +152,17 @@ class MovingShapes:
             id=f"{self.shown}-{self.seed}-{index}",
             media=(medium,),
             messages=_conversation(questions, kind, random),
+            visual_words=self._visual_words(scene, medium, random),
         )
+
+    def _visual_words(self, scene: Scene, medium: Any, random: Random) -> tuple[str, ...]:
+        if not self.cell_words or not isinstance(medium, Frames):
+            return ()
+        return cell_words(scene, _times(scene, medium), random)
 
     def _by_frame(self, scene: Scene, frames: Frames, random: Random) -> Question:
         """The question whose answer has a word for each frame: the most that a clip can teach."""
-        times = [index / (scene.num_frames - 1) for index in frames.frame_indices]
+        times = _times(scene, frames)
         if self.lists_changes and scene.has_events and random.random() < 0.5:
             return changes(scene, times)
         rotating = [shape for shape in scene.shapes if shape.motion == "rotating"]
@@ -169,6 +179,7 @@ class MovingShapes:
             id=f"changing-chart-{self.seed}-{index}",
             media=(frames,),
             messages=_conversation([question], "video", random),
+            visual_words=self._visual_words(chart.scene, frames, random),
         )
 
     def _chart(self, index: int, random: Random) -> TrainingSample:
@@ -254,6 +265,11 @@ def _with_pronouns(questions: list[Question], scene: Scene, share: float, random
         else question
         for question, before in zip(questions, befores, strict=False)
     ]
+
+
+def _times(scene: Scene, frames: Frames) -> list[float]:
+    """The scene's own time of each frame."""
+    return [index / (scene.num_frames - 1) for index in frames.frame_indices]
 
 
 def _frames(scene: Scene, pixels: list[np.ndarray], indices: list[int]) -> Frames:

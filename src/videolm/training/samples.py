@@ -18,6 +18,8 @@ class TrainingSample:
     media: tuple[Any, ...]
     """Anything that ``media.load_media`` reads, or Frames; in the order of the messages' image and video items."""
     messages: tuple[Message, ...]
+    visual_words: tuple[str, ...] = ()
+    """A word for each visual token of all media, to be said at that very token; empty where nothing is learned."""
 
 
 class SampleSource(Protocol):
