@@ -17,6 +17,7 @@ from PIL import Image
 from videolm.errors import ConfigError, ProcessingError
 from videolm.media.sampling import FrameSampling
 from videolm.processing.processor import Processor
+from videolm.session import load
 from videolm.training.config import DataConfig, load_train_config
 from videolm.training.data import (
     FailedSample,
@@ -82,6 +83,28 @@ def test_answers_and_their_end_tokens_are_learned_and_nothing_else(processor: Pr
     assert all(label in (-100, token) for label, token in zip(inputs.labels, inputs.input_ids, strict=True))
     assert inputs.media[0].num_tokens == 2 * 4
     assert inputs.input_ids.count(300) == 2 * 4
+
+
+def test_visual_tokens_can_learn_a_word_each() -> None:
+    processor = load().processor
+    plain = prepare_sample(sample(), processor, sampling=SAMPLING)
+    count, start = plain.media[0].num_tokens, plain.media_starts[0]
+    words = ("left",) + ("",) * (count - 2) + ("still",)
+    inputs = prepare_sample(sample(visual_words=words), processor, sampling=SAMPLING)
+    assert plain.labels is not None
+    assert inputs.labels is not None
+    # What is learned at a token is the label of the next.
+    learned = {start + 1: inputs.labels[start + 1], start + count: inputs.labels[start + count]}
+    assert processor.tokenizer.decode(list(learned.values())) == " left still"
+    assert [learned.get(place, label) for place, label in enumerate(plain.labels)] == list(inputs.labels)
+    assert inputs.input_ids == plain.input_ids
+
+
+def test_words_that_do_not_fit_the_visual_tokens_are_refused(processor: Processor) -> None:
+    with pytest.raises(ProcessingError, match=r"Sample s has 1 visual_words and its media have 8 tokens"):
+        prepare_sample(sample(visual_words=("left",)), processor, sampling=SAMPLING)
+    with pytest.raises(ProcessingError, match=r"'left' of visual_words is 3 tokens, expected one that begins a word"):
+        prepare_sample(sample(visual_words=("left",) * 8), processor, sampling=SAMPLING)
 
 
 def test_half_pixels(processor: Processor) -> None:

@@ -72,7 +72,7 @@ def _cell(x: float, y: float) -> int:
 
 
 def _touched(shape: Shape, time: float, scene: Scene) -> list[int]:
-    """The cells that the square around a shape reaches, seen or not."""
+    """The cells that the square around a shape's circle reaches, seen or not; a corner may reach a little further."""
     short = min(scene.height, scene.width)
     x, y = shape.place(time)
     reach_x, reach_y = shape.radius * short / scene.width, shape.radius * short / scene.height
