@@ -95,16 +95,17 @@ def captions(count: int) -> tuple[Workload, Workload]:
 
 
 def wrong_guesses(kind: str, cache: Path, num_new: int) -> Workload:
-    """A model with random weights, whose last token always stood in the prompt before and goes on in another way."""
+    """A model with random weights, held to an answer whose every token stood in the prompt before something else."""
     folder = model_folder(kind, "bfloat16", cache)
     model = auto.load_model(folder, device=torch.device("cpu"), dtype=torch.bfloat16)
     num_ids = min(NUM_IDS, model.model.config.decoder.vocab_size - FIRST_ID)
     ids = list(range(FIRST_ID, FIRST_ID + num_ids))
+    answer = Random(1).sample(ids, num_ids)
     Random(0).shuffle(ids)
 
-    def known_alone(logits: Tensor, _: Sequence[int]) -> Tensor:
+    def next_alone(logits: Tensor, so_far: Sequence[int]) -> Tensor:
         masked = torch.full_like(logits, -torch.inf)
-        masked[FIRST_ID : FIRST_ID + num_ids] = logits[FIRST_ID : FIRST_ID + num_ids]
+        masked[answer[len(so_far)]] = logits[answer[len(so_far)]]
         return masked
 
     params = SamplingParams(max_new_tokens=num_new, min_new_tokens=num_new)
@@ -113,7 +114,7 @@ def wrong_guesses(kind: str, cache: Path, num_new: int) -> Workload:
         name=f"random weights ({kind}), bf16",
         model=model,
         processor=auto.load_processor(folder),
-        requests=lambda prefix: [Request(id=prefix, inputs=inputs, params=params, logits_processors=(known_alone,))],
+        requests=lambda prefix: [Request(id=prefix, inputs=inputs, params=params, logits_processors=(next_alone,))],
         ngram=1,
     )
 
@@ -181,8 +182,8 @@ def section_of(rows: Sequence[tuple[str, ...]], *, repeats: int, count: int) -> 
         setting=(
             f"Greedy answers one after the other; the time from the first token of an answer to its last. Captions: "
             f"the bundled model in float32 on {count} clips of the test set, guesses after three tokens that stood in "
-            "the text before. Random weights: a prompt of 1000 different tokens, to one of which each token of the "
-            "answer is held, and guesses after a single token, so that there is always a guess and hardly any is "
+            "the text before. Random weights: a prompt of 1000 different tokens, an answer that is held to the same in "
+            "another order, and guesses after a single token, so that there is always a guess and hardly any is "
             f"right: what guessing costs. {repeats} rounds, all settings in turn, after one that is not timed."
         ),
         columns=COLUMNS,
