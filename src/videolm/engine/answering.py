@@ -13,7 +13,7 @@ from videolm.engine.request import EndReason, Request, RequestOutput
 from videolm.engine.work import Job, Work
 from videolm.errors import VideoLMError
 from videolm.generation.logprobs import TokenLogprobs, token_logprobs
-from videolm.generation.sampling import make_sampler, without
+from videolm.generation.sampling import checked, make_processors, make_sampler, without
 from videolm.generation.streaming import TextDecoder, TextWriter
 
 __all__ = ["Answering"]
@@ -38,6 +38,8 @@ class Answering:
         self._params = request.params
         self._processors = request.logits_processors
         self._sampler = make_sampler(request.params, len(self.inputs.input_ids))
+        changes_logits = bool(request.logits_processors or make_processors(request.params))
+        self._takes_best = request.params.is_greedy and not changes_logits
         self._writer = TextWriter(decoder, request.params)
         self._ids = list(self.inputs.input_ids)
         self._output_ids: list[int] = []
@@ -64,7 +66,12 @@ class Answering:
         media = media_between(self.inputs, work.start, work.start + work.count)
         return [index for index, _, _ in media if index not in self.features]
 
-    def draw(self, logits: Tensor, draft: Sequence[int]) -> list[int]:
+    @property
+    def takes_best(self) -> bool:
+        """Whether its next tokens are the likeliest ones of the logits as they are."""
+        return self._takes_best and len(self._output_ids) >= self._params.min_new_tokens
+
+    def draw(self, logits: Tensor, draft: Sequence[int], best: Sequence[tuple[int, float]] = ()) -> list[int]:
         """Draw one token, and one more for each token of the draft that turns out right.
 
         Each is drawn from the logits that it would be drawn from without a draft, with the same random number: the
@@ -72,11 +79,13 @@ class Answering:
 
         Args:
             logits: ``[1 + len(draft), V]``, after the last token and after each of the draft.
+            draft: The tokens guessed.
+            best: The likeliest token of each row with its logit, where they are known and ``takes_best``.
         """
         drawn: list[int] = []
         self._piece = ""
-        for row, guess in zip(logits, (*draft, None), strict=True):
-            token_id = self._sample(row)
+        for index, (row, guess) in enumerate(zip(logits, (*draft, None), strict=True)):
+            token_id = checked(*best[index]) if best else self._sample(row)
             drawn.append(token_id)
             if self._params.logprobs is not None:
                 self._logprobs.append(token_logprobs(row, token_id, self._params.logprobs))

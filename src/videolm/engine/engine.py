@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from videolm.engine.answering import Answering
@@ -13,6 +14,7 @@ from videolm.engine.batch import StepBatch
 from videolm.engine.blocks import BlockPool
 from videolm.engine.config import EngineConfig
 from videolm.engine.draft import PromptLookup
+from videolm.engine.drawing import best_of
 from videolm.engine.encoding import EncodingBudget, works_within
 from videolm.engine.faults import refused, told
 from videolm.engine.features import FeatureMemory, FeatureSource
@@ -245,16 +247,15 @@ class Engine:
 
     def _draw(self, works: Sequence[Work], logits: Tensor) -> list[RequestOutput]:
         outputs = []
-        first = 0
-        for work in works:
+        counts = [1 + len(work.draft) if work.draws else 0 for work in works]
+        best = best_of(logits, counts, [self._answering[work.job.id].takes_best for work in works])
+        for work, rows, likeliest in zip(works, torch.split(logits, counts), best, strict=True):
             answering = self._answering[work.job.id]
             if not work.draws:
                 self._scheduler.advance(work)
                 continue
-            rows = logits[first : first + 1 + len(work.draft)]
-            first += len(rows)
             try:
-                drawn = answering.draw(rows, work.draft)
+                drawn = answering.draw(rows, work.draft, likeliest)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # Such as logits that are not numbers, or a fault in a caller's processor.
