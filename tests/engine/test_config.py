@@ -25,6 +25,11 @@ from videolm.errors import ArgumentError
             "cache_dtype is 'int4': expected one of auto, model, float32, int8. Choose one of these.",
         ),
         (
+            {"cuda_graphs": True, "cache_dtype": "int8"},
+            "cuda_graphs is True but cache_dtype is 'int8': graphs read keys and values as they are, so another "
+            "cache_dtype is expected. Leave cuda_graphs out, or choose another cache_dtype.",
+        ),
+        (
             {"max_batch_tokens": 8, "max_running": 9},
             "max_running is 9 but max_batch_tokens is 8: every running request takes at least one token a step. "
             "Raise max_batch_tokens or lower max_running.",
@@ -45,6 +50,8 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         {"cache_dtype": "int8"},
         {"max_batch_tokens": 9, "max_running": 9},
         {"draft_len": 0},
+        {"cuda_graphs": None, "cache_dtype": "int8"},
+        {"cuda_graphs": True, "cache_dtype": "model"},
     ],
 )
 def test_what_the_messages_advise_is_taken(settings: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from videolm.contracts import Features, ModelInputs
 from videolm.engine.paged_cache import Spans, spans_of
 
-__all__ = ["Row", "StepBatch", "media_between"]
+__all__ = ["Row", "StepBatch", "media_between", "positions_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class StepBatch:
             slots.append(_slots(row, block_size))
         return cls(
             input_ids=torch.tensor([token for row in rows for token in row.ids], device=device),
-            position_ids=_positions(rows).to(device),
+            position_ids=positions_of(rows).to(device),
             slots=torch.cat(slots).to(device),
             counts=tuple(len(row.ids) for row in rows),
             spans=tuple(spans_of(row.blocks, block_size, row.end) for row in rows),
@@ -94,7 +94,8 @@ def media_between(inputs: ModelInputs, start: int, end: int) -> list[tuple[int, 
     return found
 
 
-def _positions(rows: Sequence[Row]) -> Tensor:
+def positions_of(rows: Sequence[Row]) -> Tensor:
+    """``[T]``: the positions of the tokens to compute, as each sequence stretches them."""
     positions = torch.cat([torch.arange(row.start, row.end) for row in rows])
     if all(row.rope_factor == 1 for row in rows):
         return positions

@@ -36,6 +36,9 @@ class EngineConfig:
     lays_out_at_once: bool = False
     """Whether they are laid out before the engine is there; else each is as it is first used, and the engine is there
     at once."""
+    cuda_graphs: bool | None = None
+    """Whether steps in which every answer goes on by one token are captured and replayed as CUDA graphs; None: on a
+    CUDA device, where the cache is not in int8 and the model can be captured."""
     max_batch_tokens: int = 2048
     """Most tokens computed in one step: long prompts are read in pieces of it, so that running answers go on."""
     max_batch_patches: int | None = None
@@ -75,6 +78,11 @@ class EngineConfig:
             raise ArgumentError(
                 f"cache_dtype is {self.cache_dtype!r}: expected one of {', '.join(get_args(CacheDtype))}. "
                 "Choose one of these."
+            )
+        if self.cuda_graphs and self.cache_dtype == "int8":
+            raise ArgumentError(
+                "cuda_graphs is True but cache_dtype is 'int8': graphs read keys and values as they are, so another "
+                "cache_dtype is expected. Leave cuda_graphs out, or choose another cache_dtype."
             )
         if self.max_running > self.max_batch_tokens:
             raise ArgumentError(

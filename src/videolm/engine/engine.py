@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from videolm.engine.answering import Answering
-from videolm.engine.batch import StepBatch
 from videolm.engine.blocks import BlockPool
 from videolm.engine.config import EngineConfig
 from videolm.engine.draft import PromptLookup
@@ -228,7 +227,7 @@ class Engine:
     def _compute(self, works: Sequence[Work]) -> list[RequestOutput]:
         """One pass through the model; where that fails, one for each work: a fault costs the request that has it."""
         try:
-            logits = self._runner.run(self._batch(works))
+            logits = self._runner.compute([self._answering[work.job.id].row(work) for work in works])
         except Exception as error:
             if len(works) == 1 or is_out_of_memory(error):
                 raise
@@ -240,10 +239,6 @@ class Engine:
                     outputs.append(self._fail(self._answering[work.job.id], fault))
             return outputs
         return self._draw(works, logits)
-
-    def _batch(self, works: Sequence[Work]) -> StepBatch:
-        rows = [self._answering[work.job.id].row(work) for work in works]
-        return StepBatch.of(rows, block_size=self.config.block_size, device=self.model.device)
 
     def _draw(self, works: Sequence[Work], logits: Tensor) -> list[RequestOutput]:
         outputs = []

@@ -88,6 +88,11 @@ class PagedCache:
         for rows in (self._keys, self._values):
             rows[:, :, target : target + num_rows] = rows[:, :, source : source + num_rows]
 
+    def clear(self, slot: int) -> None:
+        """Put zeros into a slot, in all layers."""
+        for rows in (self._keys, self._values):
+            rows[:, :, slot] = 0
+
     def open(self, slots: Tensor, spans: Sequence[Spans]) -> tuple[Cache, Sequence[Spans]]:
         """A cache for one pass: it gives out all slots as they lie."""
         return _OpenRows(self._keys, self._values, slots), spans

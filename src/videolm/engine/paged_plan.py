@@ -66,9 +66,21 @@ class PagedPlan:
         if pads and len(counts) > 1 and max(counts) == 1:
             longest = max(lengths)
             rows = [torch.cat([torch.arange(*span) for span in sequence]) for sequence in spans]
-            padded = torch.stack([functional.pad(row, (0, longest - len(row))) for row in rows]).to(device)
+            # With a slot of its own: one that was never written to may hold no number, which a mask lets through.
+            padded = torch.stack([functional.pad(row, (0, longest - len(row)), value=int(row[0])) for row in rows])
+            padded = padded.to(device)
             is_real = (torch.arange(longest) < torch.tensor(lengths)[:, None])[:, None, None].to(device)
         return cls(counts=tuple(counts), spans=tuple(spans), masks=masks, padded=padded, is_real=is_real)
+
+    @classmethod
+    def gathered(cls, slots: Tensor, is_real: Tensor) -> PagedPlan:
+        """The plan for one query in each sequence, of slots that are known as tensors alone.
+
+        Args:
+            slots: ``[N, longest]``, each with numbers in it.
+            is_real: ``[N, longest]`` bool: which of them are the sequence's own, at least one of each.
+        """
+        return cls(counts=(1,) * len(slots), spans=(), masks=(), padded=slots, is_real=is_real[:, None, None])
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Queries ``[1, T, A, head]``, keys and values ``[1, slots, K, head]`` to ``[1, T, A, head]``."""

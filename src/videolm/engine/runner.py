@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from videolm.engine.batch import StepBatch
+from videolm.engine.batch import Row, StepBatch
 from videolm.engine.config import CacheDtype, EngineConfig
+from videolm.engine.decode_graphs import Capture, DecodeGraphs, capture_for
+from videolm.engine.decode_pass import NUM_SPARE_SLOTS, decodes
 from videolm.engine.memory import free_bytes
 from videolm.engine.paged_cache import Int8Cache, PagedCache, Storage
 from videolm.engine.paged_plan import PagedPlan
@@ -26,7 +28,8 @@ SHARE_OF_FREE = 0.25
 class ModelRunner:
     """Runs one model."""
 
-    def __init__(self, model: VideoLM, config: EngineConfig) -> None:
+    def __init__(self, model: VideoLM, config: EngineConfig, *, capture: Capture | None = None) -> None:
+        """``capture``: how a pass is captured; None: as suits the device, not at all on a CPU."""
         if config.lays_out_weights:
             prepack_linears(model)
             if config.lays_out_at_once:
@@ -37,15 +40,20 @@ class ModelRunner:
         self._row_width = decoder.num_key_value_heads * decoder.head_width
         dtype = _row_dtype(config.cache_dtype, model)
         self.num_blocks = _num_blocks(config, model)
+        num_slots = self.num_blocks * config.block_size
+        capture = capture or capture_for(config, model.device)
         kind = Int8Cache if dtype == torch.int8 else PagedCache
         self.storage: Storage = kind(
             decoder.num_hidden_layers,
-            self.num_blocks * config.block_size,
+            num_slots if capture is None else num_slots + NUM_SPARE_SLOTS,
             decoder.num_key_value_heads,
             decoder.head_width,
             dtype=_row_dtype("auto", model) if dtype == torch.int8 else dtype,
             device=model.device,
         )
+        self._graphs: DecodeGraphs | None = None
+        if capture is not None and isinstance(self.storage, PagedCache):
+            self._graphs = DecodeGraphs(model, self.storage, capture, block_size=config.block_size, num_slots=num_slots)
 
     @torch.inference_mode()
     def copy(self, copies: Iterable[Copy]) -> None:
@@ -53,6 +61,15 @@ class ModelRunner:
         for copy in copies:
             source, target = copy.source * self.block_size, copy.target * self.block_size
             self.storage.copy(source, target, copy.num_tokens)
+
+    @torch.inference_mode()
+    def compute(self, rows: Sequence[Row]) -> Tensor:
+        """Compute a step of several sequences; gives logits ``[num logits, V]``, which the next call may overwrite."""
+        if self._graphs is not None and decodes(rows):
+            logits = self._graphs.run(rows)
+            if logits is not None:
+                return logits
+        return self.run(StepBatch.of(rows, block_size=self.block_size, device=self.model.device))
 
     @torch.inference_mode()
     def run(self, batch: StepBatch) -> Tensor:
