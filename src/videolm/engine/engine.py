@@ -25,6 +25,7 @@ from videolm.engine.preparing import prepare
 from videolm.engine.request import EndReason, Request, RequestOutput, pixel_bytes
 from videolm.engine.runner import ModelRunner
 from videolm.engine.scheduler import Scheduler
+from videolm.engine.sending import CudaSend, SendingFeatures
 from videolm.engine.statistics import EngineStats, Tally
 from videolm.engine.work import Job, Work
 from videolm.errors import ArgumentError, EngineError, VideoLMError
@@ -50,6 +51,8 @@ class Engine:
         self.model = model
         self.processor = processor
         self._features = features or FeatureMemory(model, max_bytes=self.config.feature_bytes)
+        if model.device.type == "cuda":
+            self._features = SendingFeatures(self._features, CudaSend(model.device))
         self._encoding = EncodingBudget.of(model, self.config.max_batch_patches)
         self._runner = ModelRunner(model, self.config)
         self._scheduler = Scheduler(
@@ -89,6 +92,8 @@ class Engine:
         assert request.inputs is not None
         params = fit_to_context(request.inputs, request.params, self.model.model.config.decoder)
         check_capacity(request.id, num_stored(request.inputs, params), self.capacity)
+        if isinstance(self._features, SendingFeatures) and request.media_keys is not None:
+            self._features.send(request.inputs.media, request.media_keys)
         return replace(request, params=params)
 
     def add(self, request: Request) -> None:
