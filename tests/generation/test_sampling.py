@@ -14,12 +14,12 @@ from videolm.errors import GenerationError
 from videolm.generation.params import SamplingParams
 from videolm.generation.sampling import (
     LogitsProcessor,
+    Multinomial,
     generation_penalties,
     greedy,
     make_processors,
     make_sampler,
     min_p,
-    multinomial,
     repetition_penalty,
     temperature,
     top_k,
@@ -131,7 +131,7 @@ def test_the_coldest_temperatures_take_the_likeliest_token(value: float) -> None
 
 
 def test_draws_follow_the_probabilities() -> None:
-    draw = multinomial(seed=0)
+    draw = Multinomial(seed=0)
     logits = logits_of([0.5, 0.0, 0.25, 0.25])
     counts = Counter(draw(logits) for _ in range(4000))
     assert set(counts) == {0, 2, 3}

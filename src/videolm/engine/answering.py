@@ -9,11 +9,12 @@ from torch import Tensor
 
 from videolm.contracts import Features, ModelInputs, Usage
 from videolm.engine.batch import Row, media_between
+from videolm.engine.drawing import Chosen
 from videolm.engine.request import EndReason, Request, RequestOutput
 from videolm.engine.work import Job, Work
 from videolm.errors import VideoLMError
 from videolm.generation.logprobs import TokenLogprobs, token_logprobs
-from videolm.generation.sampling import checked, make_processors, make_sampler, without
+from videolm.generation.sampling import Multinomial, checked, draw_one, greedy, make_processors, without
 from videolm.generation.streaming import TextDecoder, TextWriter
 
 __all__ = ["Answering"]
@@ -37,9 +38,9 @@ class Answering:
         self.finish_reason: EndReason | None = None
         self._params = request.params
         self._processors = request.logits_processors
-        self._sampler = make_sampler(request.params, len(self.inputs.input_ids))
-        changes_logits = bool(request.logits_processors or make_processors(request.params))
-        self._takes_best = request.params.is_greedy and not changes_logits
+        self._shapers = make_processors(request.params, len(self.inputs.input_ids))
+        self._uniform: float | None = None
+        self._multinomial = None if request.params.is_greedy else Multinomial(request.params.seed)
         self._writer = TextWriter(decoder, request.params)
         self._ids = list(self.inputs.input_ids)
         self._output_ids: list[int] = []
@@ -69,9 +70,31 @@ class Answering:
     @property
     def takes_best(self) -> bool:
         """Whether its next tokens are the likeliest ones of the logits as they are."""
-        return self._takes_best and len(self._output_ids) >= self._params.min_new_tokens
+        is_plain = self._multinomial is None and not self._shapers and not self._processors
+        return is_plain and len(self._output_ids) >= self._params.min_new_tokens
 
-    def draw(self, logits: Tensor, draft: Sequence[int], best: Sequence[tuple[int, float]] = ()) -> list[int]:
+    @property
+    def is_shaped_by_others(self) -> bool:
+        """Whether logits processors of the request have a say, which may fail."""
+        return bool(self._processors)
+
+    def shaped(self, logits: Tensor) -> Tensor:
+        """What the next token is taken from, of logits ``[V]`` of the model."""
+        if len(self._output_ids) < self._params.min_new_tokens:
+            logits = without(logits, self._params.stop_token_ids)
+        for process in self._processors:
+            logits = process(logits, tuple(self._output_ids))
+        for shape in self._shapers:
+            logits = shape(logits, self._ids)
+        return logits
+
+    def uniform(self) -> float | None:
+        """The number to draw the next token by, the same until it is drawn; None where the likeliest is taken."""
+        if self._multinomial is not None and self._uniform is None:
+            self._uniform = self._multinomial.uniform()
+        return self._uniform
+
+    def draw(self, logits: Tensor, draft: Sequence[int], chosen: Chosen = ()) -> list[int]:
         """Draw one token, and one more for each token of the draft that turns out right.
 
         Each is drawn from the logits that it would be drawn from without a draft, with the same random number: the
@@ -80,19 +103,19 @@ class Answering:
         Args:
             logits: ``[1 + len(draft), V]``, after the last token and after each of the draft.
             draft: The tokens guessed.
-            best: The likeliest token of each row with its logit, where they are known and ``takes_best``.
+            chosen: What each row draws, where that is known.
         """
-        drawn: list[int] = []
+        taken: list[int] = []
         self._piece = ""
         for index, (row, guess) in enumerate(zip(logits, (*draft, None), strict=True)):
-            token_id = checked(*best[index]) if best else self._sample(row)
-            drawn.append(token_id)
+            token_id = checked(*chosen[index]) if chosen else self._sample(row)
+            taken.append(token_id)
             if self._params.logprobs is not None:
                 self._logprobs.append(token_logprobs(row, token_id, self._params.logprobs))
             self._take(token_id)
             if self.finish_reason is not None or token_id != guess:
                 break
-        return drawn
+        return taken
 
     def end(self, reason: EndReason, error: VideoLMError | None = None) -> RequestOutput:
         """Give up; what there is of the answer is told."""
@@ -123,15 +146,13 @@ class Answering:
         )
 
     def _sample(self, logits: Tensor) -> int:
-        if len(self._output_ids) < self._params.min_new_tokens:
-            logits = without(logits, self._params.stop_token_ids)
-        for process in self._processors:
-            logits = process(logits, tuple(self._output_ids))
-        return self._sampler(logits, self._ids)
+        logits, number = self.shaped(logits), self.uniform()
+        return greedy(logits) if number is None else draw_one(logits, number)
 
     def _take(self, token_id: int) -> None:
         if self._first_token_s is None:
             self._first_token_s = time.perf_counter() - self._start
+        self._uniform = None
         self._output_ids.append(token_id)
         self._ids.append(token_id)
         piece = self._writer.push(token_id)

@@ -81,7 +81,7 @@ class DecodeGraphs:
         """Compute sequences that ``decodes`` holds of.
 
         Returns:
-            Logits ``[N, V]``, overwritten by the next call; None where graphs have turned out to be impossible.
+            Logits ``[N, V]``; None where graphs have turned out to be impossible.
         """
         size = DecodeSize.of(rows, self._block_size)
         found = self._kept.get(size) or self._captured(size)
@@ -90,7 +90,7 @@ class DecodeGraphs:
         self._kept.move_to_end(size)
         decode, replay = found
         decode.fill(rows)
-        return replay()[: len(rows)]
+        return replay()[: len(rows)].clone()  # A caller's logits processor may keep what it is given.
 
     def _captured(self, size: DecodeSize) -> tuple[DecodePass, Replay] | None:
         if self._capture is None:

@@ -13,7 +13,7 @@ from videolm.engine.answering import Answering
 from videolm.engine.blocks import BlockPool
 from videolm.engine.config import EngineConfig
 from videolm.engine.draft import PromptLookup
-from videolm.engine.drawing import best_of
+from videolm.engine.drawing import choose_together
 from videolm.engine.encoding import EncodingBudget, works_within
 from videolm.engine.faults import refused, told
 from videolm.engine.features import FeatureMemory, FeatureSource
@@ -248,14 +248,14 @@ class Engine:
     def _draw(self, works: Sequence[Work], logits: Tensor) -> list[RequestOutput]:
         outputs = []
         counts = [1 + len(work.draft) if work.draws else 0 for work in works]
-        best = best_of(logits, counts, [self._answering[work.job.id].takes_best for work in works])
-        for work, rows, likeliest in zip(works, torch.split(logits, counts), best, strict=True):
+        chosen = choose_together(logits, counts, [self._answering[work.job.id] for work in works])
+        for work, rows, tokens in zip(works, torch.split(logits, counts), chosen, strict=True):
             answering = self._answering[work.job.id]
             if not work.draws:
                 self._scheduler.advance(work)
                 continue
             try:
-                drawn = answering.draw(rows, work.draft, likeliest)
+                drawn = answering.draw(rows, work.draft, tokens)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # Such as logits that are not numbers, or a fault in a caller's processor.

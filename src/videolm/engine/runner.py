@@ -64,7 +64,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def compute(self, rows: Sequence[Row]) -> Tensor:
-        """Compute a step of several sequences; gives logits ``[num logits, V]``, which the next call may overwrite."""
+        """Compute a step of several sequences; gives logits ``[num logits, V]``."""
         if self._graphs is not None and decodes(rows):
             logits = self._graphs.run(rows)
             if logits is not None:

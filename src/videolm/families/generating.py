@@ -19,7 +19,7 @@ from videolm.families.outputs import GenerateBeamOutput, GenerateOutput
 from videolm.families.placeholders import PlacedBatch
 from videolm.families.stepping import Stepper
 from videolm.generation.beams import BeamSearch, BeamSettings
-from videolm.generation.sampling import greedy, multinomial
+from videolm.generation.sampling import Multinomial, greedy
 
 if TYPE_CHECKING:
     from videolm.families.base import FamilyModel
@@ -143,7 +143,7 @@ def _sample(run: _Run) -> GenerateOutput:
     ids = run.ids.repeat_interleave(copies, dim=0)
     rows = run.rows(copies)
     choices = [
-        multinomial(None if seed is None else seed + row) if settings.do_sample else greedy for row in range(len(rows))
+        Multinomial(None if seed is None else seed + row) if settings.do_sample else greedy for row in range(len(rows))
     ]
     is_finished = [False] * len(rows)
     kept_scores: list[Tensor] = []

@@ -19,15 +19,17 @@ Sampler = Callable[[Tensor, Sequence[int]], int]
 
 __all__ = [
     "LogitsProcessor",
+    "Multinomial",
     "Sampler",
     "checked",
+    "draw_each",
+    "draw_one",
     "generation_penalties",
     "greedy",
     "likeliest",
     "make_processors",
     "make_sampler",
     "min_p",
-    "multinomial",
     "no_repeat_ngram",
     "repetition_penalty",
     "temperature",
@@ -47,7 +49,7 @@ def make_sampler(params: SamplingParams, prompt_len: int = 0) -> Sampler:
         prompt_len: So many of the ids so far were not generated.
     """
     processors = make_processors(params, prompt_len)
-    choose = greedy if params.is_greedy else multinomial(params.seed)
+    choose = greedy if params.is_greedy else Multinomial(params.seed)
 
     def sample(logits: Tensor, previous_ids: Sequence[int]) -> int:
         for process in processors:
@@ -98,24 +100,50 @@ def checked(index: int, value: float) -> int:
     return index
 
 
-def multinomial(seed: int | None = None) -> Callable[[Tensor], int]:
+class Multinomial:
     """Draws by inverting the cumulative distribution with one uniform number: the same draw on every device."""
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
 
-    def draw(logits: Tensor) -> int:
-        cumulative = logits.float().softmax(-1).double().cumsum(-1)
-        total = float(cumulative[-1])
-        _check(total)
-        uniform = float(torch.rand((), generator=generator, dtype=torch.float64))
-        # Strictly below the total, so that the token found has a probability of its own.
-        threshold = min(uniform * total, math.nextafter(total, 0.0))
-        return int(torch.searchsorted(cumulative, cumulative.new_tensor(threshold), right=True))
+    def __init__(self, seed: int | None = None) -> None:
+        self._generator = torch.Generator()
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
 
-    return draw
+    def uniform(self) -> float:
+        """The number of the next draw."""
+        return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+
+    def __call__(self, logits: Tensor) -> int:
+        """A token of ``[V]``."""
+        return draw_one(logits, self.uniform())
+
+
+def draw_one(logits: Tensor, uniform: float) -> int:
+    """What ``Multinomial`` draws from ``[V]`` by a number from 0 to 1."""
+    cumulative = _cumulative(logits)
+    total = float(cumulative[-1])
+    _check(total)
+    # Strictly below the total, so that the token found has a probability of its own.
+    threshold = min(uniform * total, math.nextafter(total, 0.0))
+    return int(torch.searchsorted(cumulative, cumulative.new_tensor(threshold), right=True))
+
+
+def draw_each(logits: Tensor, uniforms: Sequence[float]) -> list[tuple[int, float]]:
+    """What ``draw_one`` draws from each row of ``[N, V]``, and the row's sum, not ``checked`` yet.
+
+    All rows come to the host together: a GPU is waited for once. On a CPU it takes longer than row by row.
+    """
+    cumulative = _cumulative(logits)
+    totals = cumulative[:, -1:]
+    numbers = _beside(torch.tensor(uniforms, dtype=torch.float64), logits)[:, None]
+    thresholds = torch.minimum(numbers * totals, totals.nextafter(torch.zeros_like(totals)))
+    indices = torch.searchsorted(cumulative, thresholds, right=True)
+    return [(int(index), total) for index, total in torch.cat([indices.double(), totals], dim=-1).tolist()]
+
+
+def _cumulative(logits: Tensor) -> Tensor:
+    return logits.float().softmax(-1).double().cumsum(-1)
 
 
 def repetition_penalty(penalty: float) -> LogitsProcessor:
@@ -124,7 +152,7 @@ def repetition_penalty(penalty: float) -> LogitsProcessor:
     def process(logits: Tensor, previous_ids: Sequence[int]) -> Tensor:
         # Placeholders of pictures and videos may lie outside the vocabulary.
         seen = sorted(token_id for token_id in set(previous_ids) if 0 <= token_id < logits.shape[-1])
-        index = torch.tensor(seen, dtype=torch.int64, device=logits.device)
+        index = _beside(torch.tensor(seen, dtype=torch.int64), logits)
         values = logits[index]
         return logits.index_copy(0, index, torch.where(values < 0, values * penalty, values / penalty))
 
@@ -138,9 +166,9 @@ def generation_penalties(presence: float, frequency: float, prompt_len: int) -> 
         counts = Counter(previous_ids[prompt_len:])
         if not counts:
             return logits
-        index = torch.tensor(list(counts), dtype=torch.int64, device=logits.device)
-        penalties = [presence + frequency * count for count in counts.values()]
-        return logits.float().index_add(0, index, torch.tensor(penalties, device=logits.device), alpha=-1)
+        index = _beside(torch.tensor(list(counts), dtype=torch.int64), logits)
+        penalties = torch.tensor([presence + frequency * count for count in counts.values()])
+        return logits.float().index_add(0, index, _beside(penalties, logits), alpha=-1)
 
     return process
 
@@ -156,7 +184,7 @@ def no_repeat_ngram(size: int) -> LogitsProcessor:
         starts = range(len(ids) - size + 1)
         banned = {ids[start + size - 1] for start in starts if ids[start : start + size - 1] == tail}
         known = sorted(token_id for token_id in banned if 0 <= token_id < logits.shape[-1])
-        return logits.index_fill(0, torch.tensor(known, dtype=torch.int64, device=logits.device), -math.inf)
+        return logits.index_fill(0, _beside(torch.tensor(known, dtype=torch.int64), logits), -math.inf)
 
     return process
 
@@ -201,8 +229,13 @@ def min_p(fraction: float) -> LogitsProcessor:
 
 def without(logits: Tensor, token_ids: Sequence[int]) -> Tensor:
     """Logits ``[V]`` with these ids ruled out."""
-    index = torch.tensor([i for i in token_ids if i < logits.shape[-1]], dtype=torch.int64, device=logits.device)
-    return logits.index_fill(0, index, -math.inf)
+    index = torch.tensor([i for i in token_ids if i < logits.shape[-1]], dtype=torch.int64)
+    return logits.index_fill(0, _beside(index, logits), -math.inf)
+
+
+def _beside(values: Tensor, logits: Tensor) -> Tensor:
+    """A small tensor on the logits' device, without waiting for that."""
+    return values.pin_memory().to(logits.device, non_blocking=True) if logits.is_cuda else values.to(logits.device)
 
 
 def _check(value: float) -> None:
