@@ -28,15 +28,18 @@ def compare(sizes: list[tuple[int, int]], seed: int, **options: bool) -> None:
     order = torch.randperm(NUM_BLOCKS, generator=generator).tolist()
     rows = torch.randn(2, 1, NUM_BLOCKS * BLOCK, KEY_HEADS, WIDTH, generator=generator)
     queries = torch.randn(1, sum(count for count, _ in sizes), HEADS, WIDTH, generator=generator)
-    spans, expected, first = [], [], 0
+    spans, expected, first, owned = [], [], 0, set[int]()
     for count, cached in sizes:
         num_blocks = -(-(count + cached) // BLOCK)
         blocks, order = order[:num_blocks], order[num_blocks:]
         blocks = sorted(blocks) if seed % 2 else blocks
         slots = [block * BLOCK + place for block in blocks for place in range(BLOCK)][: count + cached]
+        owned.update(slots)
         spans.append(spans_of(blocks, BLOCK, count + cached))
         expected.append(attend_alone(queries[0, first : first + count], rows[0, 0, slots], rows[1, 0, slots]))
         first += count
+    # What nothing was written to holds anything.
+    rows[:, :, sorted(set(range(NUM_BLOCKS * BLOCK)) - owned)] = torch.nan
     plan = PagedPlan.of([count for count, _ in sizes], spans, **options)
     torch.testing.assert_close(plan.attend(queries, rows[0], rows[1])[0], torch.cat(expected))
 
