@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from videolm.engine import decode_graphs
 from videolm.engine.config import EngineConfig
 from videolm.engine.decode_graphs import Capture, CudaCapture, capture_for
 from videolm.engine.engine import Engine
+from videolm.engine.paged_cache import PagedCache
 from videolm.engine.request import Request
 from videolm.engine.runner import ModelRunner
 from videolm.errors import ArgumentError
@@ -122,6 +125,21 @@ def test_what_cannot_be_captured_is_told_once_and_computed_without(
     with warnings.catch_warnings(action="error"):
         check(engine, requests(7))
     assert (capture.num_captures, capture.num_replays) == (1, 0)
+
+
+def test_an_attention_kernel_that_fails_is_told_of_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu: Any = SimpleNamespace(device=torch.device("cuda"), model=model_of("llava_next_video").model)
+    storage = PagedCache(1, 4, 2, 8, dtype=torch.float32, device=torch.device("cpu"))
+    graphs = decode_graphs.DecodeGraphs(on_gpu, storage, RecordingCapture(), block_size=1, num_slots=2)
+    monkeypatch.setattr(decode_graphs, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "videolm.engine.paged_kernel", None)
+    with pytest.warns(RuntimeWarning) as told:
+        assert not graphs._uses_kernel
+    assert [str(warning.message) for warning in told] == [
+        "Triton's attention cannot be used (ModuleNotFoundError: import of videolm.engine.paged_kernel halted; None in "
+        "sys.modules): it goes on without. Uninstall triton to try it no more."
+    ]
+    assert not graphs._uses_kernel
 
 
 def test_a_cache_in_whole_numbers_is_computed_without(processor: Processor) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.util import find_spec
 from typing import TypeAlias
 
 import torch
@@ -100,18 +102,38 @@ class DecodeGraphs:
         try:
             # Everything in it is padding while it is captured, so running it stores nothing.
             decode = DecodePass(
-                self._model, self._storage, size, block_size=self._block_size, num_slots=self._num_slots
+                self._model,
+                self._storage,
+                size,
+                block_size=self._block_size,
+                num_slots=self._num_slots,
+                uses_kernel=self._uses_kernel,
             )
             self._kept[size] = decode, self._capture(decode)
         except Exception as error:  # Such as a layer that waits for the device, or memory that is too short.
             self._capture = None
             self._kept.clear()
-            first_line = (str(error).splitlines() or [""])[0]
-            warnings.warn(
-                f"Decoding cannot be captured as CUDA graphs ({type(error).__name__}: {first_line}): it goes on "
-                "without. Set cuda_graphs=False to try it no more.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _warn("Decoding cannot be captured as CUDA graphs", error, "Set cuda_graphs=False to try it no more.")
             return None
         return self._kept[size]
+
+    @cached_property
+    def _uses_kernel(self) -> bool:
+        if self._model.device.type != "cuda" or find_spec("triton") is None:
+            return False
+        try:
+            from videolm.engine.paged_kernel import check_kernel  # Triton takes a while to import.
+
+            decoder = self._model.model.config.decoder
+            check_kernel(decoder, self._block_size, dtype=self._storage.dtype, device=self._model.device)
+        except Exception as error:  # Of a compiler that lacks something, for one.
+            _warn("Triton's attention cannot be used", error, "Uninstall triton to try it no more.")
+            return False
+        return True
+
+
+def _warn(what: str, error: Exception, advice: str) -> None:
+    first_line = (str(error).splitlines() or [""])[0]
+    warnings.warn(
+        f"{what} ({type(error).__name__}: {first_line}): it goes on without. {advice}", RuntimeWarning, stacklevel=4
+    )

@@ -14,6 +14,7 @@ from torch import Tensor
 from videolm.engine.batch import Row, media_between, positions_of
 from videolm.engine.paged_cache import PagedCache
 from videolm.engine.paged_plan import PagedPlan
+from videolm.models.attention import AttentionPlan
 from videolm.models.video_lm import VideoLM
 
 __all__ = ["NUM_SPARE_SLOTS", "DecodePass", "DecodeSize", "decodes"]
@@ -57,9 +58,21 @@ class DecodePass:
     """One size of it: ``fill`` puts a step into the static tensors, a call computes what they hold."""
 
     def __init__(
-        self, model: VideoLM, storage: PagedCache, size: DecodeSize, *, block_size: int, num_slots: int
+        self,
+        model: VideoLM,
+        storage: PagedCache,
+        size: DecodeSize,
+        *,
+        block_size: int,
+        num_slots: int,
+        uses_kernel: bool = False,
     ) -> None:
-        """``num_slots``: those of the blocks; the storage has ``NUM_SPARE_SLOTS`` more."""
+        """Make the static tensors, for a pass of padding alone.
+
+        Args:
+            num_slots: Those of all blocks; ``storage`` has ``NUM_SPARE_SLOTS`` more.
+            uses_kernel: Whether Triton reads keys and values where they lie; else they are gathered.
+        """
         self._model, self._storage = model, storage
         self._block_size, self._blank_slot, self._waste_slot = block_size, num_slots, num_slots + 1
         storage.clear(self._blank_slot)
@@ -72,6 +85,11 @@ class DecodePass:
         """``[N]``: tokens of each sequence, the new one included; 0 for padding."""
         self.blocks = torch.zeros(size.num_rows, size.num_blocks, dtype=torch.int64, device=device)
         """``[N, num_blocks]``: those of each sequence, and anything behind its last one."""
+        self._plan: AttentionPlan | None = None
+        if uses_kernel:
+            from videolm.engine.paged_kernel import KernelPlan  # Triton is not everywhere.
+
+            self._plan = KernelPlan(blocks=self.blocks, lengths=self.lengths, block_size=block_size)
 
     def fill(self, rows: Sequence[Row]) -> None:
         """Put the tokens of a step in, as many sequences as there is room for or fewer."""
@@ -94,17 +112,22 @@ class DecodePass:
 
         Nothing here may depend on what the tensors hold, since a graph of it is replayed for others.
         """
-        places = torch.arange(self._block_size, device=self.blocks.device)
-        own = (self.blocks[:, :, None] * self._block_size + places).flatten(1)  # [N, longest]
-        columns = torch.arange(own.shape[1], device=own.device)
-        lengths = self.lengths[:, None]  # [N, 1]
-        last = own.gather(1, (lengths - 1).clamp(min=0))[:, 0]
-        cache, _ = self._storage.open(last.masked_fill(self.lengths == 0, self._waste_slot), ())
-        plan = PagedPlan.gathered(own.masked_fill(columns >= lengths, self._blank_slot), columns < lengths.clamp(min=1))
-        model = self._model
+        last = (self.lengths - 1).clamp(min=0)
+        blocks = self.blocks.gather(1, (last // self._block_size)[:, None])[:, 0]
+        slots = blocks * self._block_size + last % self._block_size
+        cache, _ = self._storage.open(slots.masked_fill(self.lengths == 0, self._waste_slot), ())
+        model, plan = self._model, self._plan or self._gathering()
         embeds = model.model.language_model.embed_tokens(self.ids)  # [N, D]
         hidden = model.decode(embeds[None], position_ids=self.position_ids[None], plan=plan, cache=cache)[0]
         return model.logits(hidden)
+
+    def _gathering(self) -> PagedPlan:
+        places = torch.arange(self._block_size, device=self.blocks.device)
+        slots = (self.blocks[:, :, None] * self._block_size + places).flatten(1)  # [N, longest]
+        columns, lengths = torch.arange(slots.shape[1], device=slots.device), self.lengths[:, None]
+        is_own = columns < lengths
+        # Padding sees one slot, of zeros: a mask without any would give what is no number.
+        return PagedPlan.gathered(slots.masked_fill(~is_own, self._blank_slot), columns < lengths.clamp(min=1))
 
 
 def _send(values: Tensor, static: Tensor) -> None:

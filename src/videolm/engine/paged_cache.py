@@ -79,6 +79,11 @@ class PagedCache:
         self._values = torch.empty(shape, dtype=dtype, device=device)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """How rows are stored."""
+        return self._keys.dtype
+
+    @property
     def num_bytes(self) -> int:
         """Memory of keys and values."""
         return self._keys.nbytes + self._values.nbytes
