@@ -14,6 +14,8 @@ from engine_model import model_folder
 from engine_ours import (
     Ours,
     answer_arriving,
+    arrival_times,
+    behind_queue,
     check_small,
     equal_share,
     greedy,
@@ -143,11 +145,8 @@ def questions_of_users(plan: EnginePlan, cache: Path) -> list[Asked]:
         for number in range(plan.user_questions)
     ]
     dice.shuffle(questions)
-    came_s, asked = 0.0, list[Asked]()
-    for question in questions:
-        asked.append(replace(question, came_s=came_s))
-        came_s += dice.expovariate(len(questions) / plan.arrivals_s)
-    return asked
+    times = arrival_times(len(questions), plan.arrivals_s, dice)
+    return [replace(question, came_s=came_s) for question, came_s in zip(questions, times, strict=True)]
 
 
 def _short_video(plan: EnginePlan, cache: Path, index: int, length_s: int | None = None) -> Asked:
@@ -213,13 +212,8 @@ def _peer_behind_queue(
     peer: Peer, folder: Path, asked: Sequence[Asked], size: int, num_new: int
 ) -> tuple[list[float], list[list[int]], float]:
     """Seconds that each request waited for its answer, the answers, and when the last was there."""
-    start, waits, answers = time.perf_counter(), list[float](), list[list[int]]()
-    while len(answers) < len(asked):
-        now_s = time.perf_counter() - start
-        waiting = [each for each in asked[len(answers) :] if each.came_s <= now_s][:size]
-        if not waiting:
-            time.sleep(asked[len(answers)].came_s - now_s)
-            continue
-        answers += _ask_peer(peer, folder, waiting, num_new)[1]
-        waits += [time.perf_counter() - start - each.came_s for each in waiting]
-    return waits, answers, time.perf_counter() - start
+    return behind_queue(
+        [each.came_s for each in asked],
+        size,
+        lambda places: _ask_peer(peer, folder, [asked[place] for place in places], num_new)[1],
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -119,6 +120,39 @@ def answer_arriving(ours: Ours, arrivals: Sequence[tuple[float, Request]]) -> li
 
     start = time.perf_counter()
     return asyncio.run(answer_all())
+
+
+def arrival_times(count: int, mean_s: float, dice: random.Random) -> list[float]:
+    """A Poisson process: when each of ``count`` requests comes, all of them in ``mean_s`` on average."""
+    came_s = [0.0]
+    while len(came_s) < count:
+        came_s.append(came_s[-1] + dice.expovariate(count / mean_s))
+    return came_s
+
+
+def behind_queue(
+    came_s: Sequence[float], size: int, answer: Callable[[Sequence[int]], list[list[int]]]
+) -> tuple[list[float], list[list[int]], float]:
+    """A side that takes up to ``size`` waiting requests at a time, as they come.
+
+    Args:
+        came_s: When each request comes, in order.
+        size: The most that it takes.
+        answer: Places of requests to the ids of their answers.
+
+    Returns:
+        Seconds that each request waited for its answer, the answers, and when the last was there.
+    """
+    start, waits, answers = time.perf_counter(), list[float](), list[list[int]]()
+    while len(answers) < len(came_s):
+        first, now_s = len(answers), time.perf_counter() - start
+        waiting = [place for place in range(first, len(came_s)) if came_s[place] <= now_s][:size]
+        if not waiting:
+            time.sleep(came_s[first] - now_s)
+            continue
+        answers += answer(waiting)
+        waits += [time.perf_counter() - start - came_s[place] for place in waiting]
+    return waits, answers, time.perf_counter() - start
 
 
 def greedy(num_new: int) -> SamplingParams:

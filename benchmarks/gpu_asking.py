@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine_ours import answer_arriving, equal_share, mean
+from engine_ours import answer_arriving, arrival_times, behind_queue, equal_share, mean
 from gpu_measured import Measured
 from gpu_plan import GpuPlan, again_name, many_names
-from gpu_sides import DeviceOurs, Sides, arrival_times, ask
+from gpu_sides import DeviceOurs, Sides, ask
 
 from videolm.contracts import ModelInputs
 
@@ -87,7 +88,7 @@ def _many(measured: Measured, sides: Sides) -> None:
 
 def _questions_of_users(plan: GpuPlan, sides: Sides) -> list[_Asked]:
     media = [sides.video(plan.user_frames, index) for index in range(plan.user_videos)]
-    times = arrival_times(plan.users * plan.user_questions, plan.arrivals_s)
+    times = arrival_times(plan.users * plan.user_questions, plan.arrivals_s, random.Random(0))
     return [
         _Asked(came_s=came_s, prompt=ask(media[index % len(media)], index), video_index=index % len(media))
         for index, came_s in enumerate(times)
@@ -106,16 +107,12 @@ def _answer_peer(
     sides: Sides, asked: Sequence[_Asked], size: int, num_new: int
 ) -> tuple[float, float, list[list[int]]]:
     """The same of the peer behind a queue that gives it up to ``size`` waiting requests at a time."""
-    start, took_s, ids = time.perf_counter(), list[float](), list[list[int]]()
-    while len(ids) < len(asked):
-        now_s = time.perf_counter() - start
-        waiting = [each for each in asked[len(ids) :] if each.came_s <= now_s][:size]
-        if not waiting:
-            time.sleep(asked[len(ids)].came_s - now_s)
-            continue
-        ids += sides.peer.generate([each.prompt for each in waiting], num_new)[0]
-        took_s += [time.perf_counter() - start - each.came_s for each in waiting]
-    return time.perf_counter() - start, mean(took_s), ids
+    waits, ids, end_s = behind_queue(
+        [each.came_s for each in asked],
+        size,
+        lambda places: sides.peer.generate([asked[place].prompt for place in places], num_new)[0],
+    )
+    return end_s, mean(waits), ids
 
 
 def _best_batch(plan: GpuPlan, sides: Sides, prompts: Sequence[ModelInputs]) -> tuple[int, str]:

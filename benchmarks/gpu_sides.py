@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -201,14 +200,6 @@ def first_and_rate(times: Sequence[Sequence[float]]) -> tuple[float, float]:
     if not count:
         raise SystemExit("One request was answered before another had begun: expected that all run. Raise num_new.")
     return first_s * 1000, (end_s - first_s) / count * 1e6
-
-
-def arrival_times(count: int, mean_s: float) -> list[float]:
-    """A Poisson process: when each of ``count`` requests comes, all of them in ``mean_s`` on average."""
-    dice, came_s = random.Random(0), [0.0]
-    while len(came_s) < count:
-        came_s.append(came_s[-1] + dice.expovariate(count / mean_s))
-    return came_s
 
 
 def declare_missing_operators() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videolm.world.cell_words import EMPTY_WORD, cell_words
-from videolm.world.charts import SIDE, sample_chart
+from videolm.world.cell_words import cell_words
+from videolm.world.charts import EMPTY, SIDE, sample_chart
 from videolm.world.drawing import draw_frame
 from videolm.world.sampler import sample_scene
 from videolm.world.scene import Background, Scene, Shape
@@ -68,11 +68,11 @@ def test_cells_that_are_called_empty_show_the_background_alone(seed: int, is_cha
     circles = tuple(replace(shape, kind="circle") for shape in scene.shapes)
     plain = replace(scene, background=WHITE, shapes=circles)
     words = cell_words(scene, TIMES, random, empty=1.0)
-    assert EMPTY_WORD in words or is_chart
+    assert EMPTY in words or is_chart
     for index, time in enumerate(TIMES):
         pixels = draw_frame(plain, time)
         for cell in range(SIDE**2):
-            if words[index * SIDE**2 + cell] == EMPTY_WORD:
+            if words[index * SIDE**2 + cell] == EMPTY:
                 rows, columns = (
                     slice(-(-size * place // SIDE), size * (place + 1) // SIDE)
                     for size, place in zip(pixels.shape, divmod(cell, SIDE), strict=False)

@@ -222,10 +222,10 @@ def _with_words(inputs: ModelInputs, sample: TrainingSample, processor: Processo
             f"Sample {sample.id} has {len(sample.visual_words)} visual_words and its media have {len(places)} tokens, "
             "expected a word, or an empty text, for each. Correct them, or leave them out."
         )
-    labels = list(inputs.labels)
+    labels, tokens = list(inputs.labels), {word: _token_of(word, processor) for word in {*sample.visual_words} if word}
     for place, word in zip(places, sample.visual_words, strict=True):
         if word and place + 1 < len(labels):  # What is learned at a token is the label of the next.
-            labels[place + 1] = _token_of(word, processor)
+            labels[place + 1] = tokens[word]
     return replace(inputs, labels=tuple(labels))
 
 

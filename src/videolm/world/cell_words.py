@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from videolm.world.charts import SIDE
+from videolm.world.charts import EMPTY, SIDE, cell_at
+from videolm.world.language import MOTION_CLAUSES
 from videolm.world.scene import Scene, Shape
-from videolm.world.vocabulary import DIRECTIONS
+from videolm.world.vocabulary import CHANGES, DIRECTIONS
 
-__all__ = ["EMPTY_WORD", "cell_words"]
+__all__ = ["cell_words"]
 
-EMPTY_WORD: Final = "No"
-_MOTION_WORDS: Final = {"growing": "grows", "shrinking": "shrinks", "rotating": "rotates", "bouncing": "bounces"}
 _LEAST_STEP: Final = 0.02
 """What moves less far from one frame to the next, as a fraction of the picture, may be told from nothing at all."""
 
@@ -23,7 +22,7 @@ def cell_words(scene: Scene, times: Sequence[float], random: Random, *, empty: f
 
     Of the cell that holds a shape's centre: in the first frame its kind, in the last what it has done in the whole
     clip, between them what it has done since the frame before. Of what goes two ways at once either is said. Of a share
-    ``empty`` of the cells that no shape touches: ``EMPTY_WORD``. Of others nothing is said (an empty word).
+    ``empty`` of the cells that no shape touches: ``EMPTY``. Of others nothing is said (an empty word).
     """
     words = list[str]()
     for index, time in enumerate(times):
@@ -32,14 +31,14 @@ def cell_words(scene: Scene, times: Sequence[float], random: Random, *, empty: f
         for shape in scene.shapes:
             word = _word(shape, time, before, random, is_last=index == len(times) - 1)
             if word:
-                told.setdefault(_cell(*shape.place(time)), set()).add(word)
+                told.setdefault(cell_at(*shape.place(time)), set()).add(word)
         touched = {cell for shape in scene.shapes for cell in _touched(shape, time, scene)}
         for cell in range(SIDE**2):
             found = told.get(cell, set())
             if len(found) == 1:
                 words += found
             else:
-                words.append(EMPTY_WORD if cell not in touched and random.random() < empty else "")
+                words.append(EMPTY if cell not in touched and random.random() < empty else "")
     return tuple(words)
 
 
@@ -54,7 +53,7 @@ def _word(shape: Shape, time: float, before: float | None, random: Random, *, is
     if is_last and shape.motion in DIRECTIONS:
         return _way(DIRECTIONS[shape.motion], 0.5, random)
     if is_last or shape.motion not in (*DIRECTIONS, "bouncing"):
-        return _MOTION_WORDS.get(shape.motion, "still")
+        return MOTION_CLAUSES[shape.motion] if shape.motion in CHANGES else "still"
     (x, y), (old_x, old_y) = shape.place(time), shape.place(before)
     return _way((x - old_x, y - old_y), _LEAST_STEP, random)
 
@@ -64,11 +63,6 @@ def _way(step: tuple[float, float], least: float, random: Random) -> str:
     words = (("left", "right"), ("up", "down"))
     ways = [words[axis][length > 0] for axis, length in enumerate(step) if abs(length) > least]
     return random.choice(ways) if ways else ""
-
-
-def _cell(x: float, y: float) -> int:
-    column, row = (min(max(int(place * SIDE), 0), SIDE - 1) for place in (x, y))
-    return row * SIDE + column
 
 
 def _touched(shape: Shape, time: float, scene: Scene) -> list[int]:

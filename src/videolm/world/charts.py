@@ -67,9 +67,14 @@ _WORDS_OF: Final[dict[Listing, Callable[[Shape], str]]] = {
 }  # fmt: skip
 
 
+def cell_at(x: float, y: float) -> int:
+    """The cell that holds a point (0..1 from the left and from the top), counted row by row."""
+    return int(y * SIDE) * SIDE + int(x * SIDE)
+
+
 def cell_of(shape: Shape) -> int:
-    """The cell that holds the centre of a shape, counted row by row."""
-    return int(shape.y * SIDE) * SIDE + int(shape.x * SIDE)
+    """The cell that holds the centre of a shape as it begins."""
+    return cell_at(shape.x, shape.y)
 
 
 def sample_chart(random: Random, *, shorter_side: tuple[int, int] = (96, 200), changes: bool = False) -> Chart:
