@@ -36,6 +36,8 @@ class EnginePlan:
     """For the checkpoint in float16, with which the peer takes minutes."""
     again_frames: int = 32
     questions: int = 10
+    peer_questions: int = 5
+    """Which the peer is asked of them, a part that goes into the number of all."""
 
     short_clip: Clip = SHORT_CLIP
     short_lengths_s: tuple[int, ...] = (1, 2, 3, 4)
@@ -70,13 +72,15 @@ class EnginePlan:
 
 
 DEFAULT = EnginePlan()
-FULL = replace(DEFAULT, half_frames=(8, 32), user_frames=8, slow_repeats=5, once_slow_repeats=3, scale_repeats=5)
+FULL = replace(
+    DEFAULT, peer_questions=10, half_frames=(8, 32), user_frames=8, slow_repeats=5, once_slow_repeats=3, scale_repeats=5
+)
 _TINY = Clip(duration_s=2, height=96, width=128, bit_rate=200_000)
 QUICK = EnginePlan(
     kind="small", side=56, tokens_a_frame=4, repeats=2, slow_repeats=1, contexts=(40,), prefill_len=70,
-    vision_frames=(2,), clip=_TINY, once_frames=(2,), once_new=4, half_frames=(2,), again_frames=2, questions=3,
-    short_clip=_TINY, short_lengths_s=(1, 2), many_videos=4, many_new=4, batch_sizes=(1, 2), concurrent=2,
-    concurrent_frames=2, concurrent_new=4, users=2, user_videos=1, user_questions=2, user_frames=2, user_new=3,
-    arrivals_s=0.2, process_repeats=1, memory_frames=2, scale_frames=(2, 4), scale_requests=(1, 2),
+    vision_frames=(2,), clip=_TINY, once_frames=(2,), once_new=4, half_frames=(2,), again_frames=2, questions=4,
+    peer_questions=2, short_clip=_TINY, short_lengths_s=(1, 2), many_videos=4, many_new=4, batch_sizes=(1, 2),
+    concurrent=2, concurrent_frames=2, concurrent_new=4, users=2, user_videos=1, user_questions=2, user_frames=2,
+    user_new=3, arrivals_s=0.2, process_repeats=1, memory_frames=2, scale_frames=(2, 4), scale_requests=(1, 2),
     scale_lengths_s=(2, 4), scale_new=2, scale_repeats=1, gpu=TRIAL,
 )  # fmt: skip

@@ -41,7 +41,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         {"processing", "models", "weights", "generation", "visual_tokens", "devices", "contracts", "media"},
     ),
     "engine": frozenset(
-        {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media"},
+        {"processing", "models", "weights", "generation", "visual_tokens", "contracts", "media", "freed_memory"},
     ),
     "indexing": frozenset({"conversation", "reader", "options", "stopwatch", "engine", "contracts"}),
     "session": LEVELS_0_TO_3 | {"conversation", "reader", "indexing"},

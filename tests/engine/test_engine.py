@@ -441,3 +441,18 @@ def test_memory_too_short_for_a_single_token_is_told(
     assert [output.finish_reason for output in outputs] == ["error", "error"]
     assert str(outputs[0].error).startswith("Request 0 needs more memory than there is, even by itself")
     assert engine.generate([request("a", [1, 2])])[0].finish_reason == "length"
+
+
+def test_what_a_long_step_leaves_free_is_given_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr("videolm.engine.engine._MANY_TOKENS", 6)
+    monkeypatch.setattr(
+        "videolm.engine.engine.give_back_free_memory", lambda: given_back.append(engine.stats().num_steps)
+    )
+    engine.add(request("short", [1, 2, 3, 4, 5]))
+    finish(engine)
+    assert given_back == []
+    first = engine.stats().num_steps + 1
+    engine.add(request("long", [9, 2, 3, 4, 5, 6]))
+    finish(engine)
+    assert given_back == [first]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from videolm.models import cpu_attention
 from videolm.models.attention import CausalPlan, FullPlan
 from videolm.models.cpu_attention import attend_in_blocks, suits_blocks
 
@@ -40,6 +41,16 @@ def test_blocks_give_what_the_fused_kernel_gives(
     assert torch.equal(
         attend_in_blocks(parts[0], *stored, is_causal=is_causal), attend_in_blocks(*parts, is_causal=is_causal)
     )
+
+
+@pytest.mark.parametrize("blocks", [((4000, 3, 17),), ((1000, 4, 256), (3000, 1, 70)), ()])
+def test_blocks_for_more_keys_give_the_same(
+    blocks: tuple[tuple[int, int, int], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = heads(4, 150, 0), heads(2, 2500, 1), heads(2, 2500, 2)
+    monkeypatch.setattr(cpu_attention, "_BLOCKS", blocks)
+    found = attend_in_blocks(*parts, is_causal=True).float()
+    torch.testing.assert_close(found, exact(*parts, is_causal=True), rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("plan", [FullPlan(), CausalPlan.of(70, 30)])

@@ -116,9 +116,11 @@ def test_activations_are_left_alone_in_few_rows_and_in_float32() -> None:
     rounded, plain = (layer(how, (128, 256)) for how in (ROUNDED, INT8))
     hidden = torch.randn(40, 256)
     torch.testing.assert_close(rounded(hidden), plain(hidden), rtol=0, atol=0)
-    few = hidden[: Int8Linear.max_kernel_rows].bfloat16()
+    few = hidden[: Int8Linear.max_kernel_rows_beside_rounding].bfloat16()
     torch.testing.assert_close(rounded.bfloat16()(few), plain.bfloat16()(few), rtol=0, atol=0)
-    assert not torch.equal(rounded(hidden.bfloat16()), plain(hidden.bfloat16()))
+    for count in (len(few) + 1, len(hidden)):
+        more = hidden[:count].bfloat16()
+        assert not torch.equal(rounded(more), plain(more))
 
 
 @NEEDS_VNNI

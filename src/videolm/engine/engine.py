@@ -29,10 +29,15 @@ from videolm.engine.sending import CudaSend, SendingFeatures
 from videolm.engine.statistics import EngineStats, Tally
 from videolm.engine.work import Job, Work
 from videolm.errors import ArgumentError, EngineError, VideoLMError
+from videolm.freed_memory import give_back_free_memory
 from videolm.models.video_lm import VideoLM
 from videolm.processing.processor import Processor
 
 __all__ = ["Engine"]
+
+_MANY_TOKENS = 512
+"""What a step of so many leaves free on a CPU is given back: it takes long, and the next one has tensors of other sizes
+(a question about 32 frames peaked at 2.32 GB without, at 2.07 GB with it, in the same time)."""
 
 
 class Engine:
@@ -198,6 +203,8 @@ class Engine:
             self._scheduler.close(step)
             self._tally.num_steps += bool(step.works)
             self._publish()
+            if self.model.device.type == "cpu" and step.num_tokens >= _MANY_TOKENS:
+                give_back_free_memory()
         return failed + drawn
 
     def _fetch_features(self, works: list[Work], failed: list[RequestOutput]) -> None:

@@ -112,7 +112,7 @@ class Scheduler:
         The younger half of the step's jobs gives up its blocks, and the next step has half the tokens; later ones grow
         again, a token a step.
         """
-        num_tokens = sum(work.num_tokens for work in step.works)
+        num_tokens = step.num_tokens
         if num_tokens <= 1:
             return False
         self.limit = num_tokens // 2 - 1  # It grows by one before it is used.

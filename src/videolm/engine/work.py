@@ -71,3 +71,8 @@ class Step:
 
     works: tuple[Work, ...] = ()
     copies: tuple[Copy, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens computed."""
+        return sum(work.num_tokens for work in self.works)

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from videolm.models.attention import AttentionPlan
 from videolm.models.cache import Cache
 from videolm.models.config import DecoderConfig
-from videolm.models.layers import RMSNorm, activation, compute_dtype
+from videolm.models.layers import RMSNorm, activation, compute_dtype, gated
 
 __all__ = ["Decoder", "DecoderBlock", "Rotation", "rotary_angles", "rotate"]
 
@@ -78,7 +78,7 @@ class DecoderMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Treat each token by itself."""
-        out: Tensor = self.down_proj(self.activation(self.gate_proj(hidden)) * self.up_proj(hidden))
+        out: Tensor = self.down_proj(gated(self.activation, self.gate_proj(hidden), self.up_proj(hidden)))
         return out
 
 
