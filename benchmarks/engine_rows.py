@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import machine_busy_ms, spread_text
+from reasons import WHY_MISSED
 from reports import Section
 
 # A sample during which others used more of the machine is no measurement.
@@ -41,6 +42,11 @@ class SubRow:
         return statistics.median(self.peer) / statistics.median(self.ours)
 
     @property
+    def misses_aim(self) -> bool:
+        """Whether it was measured and is below the aim."""
+        return self.is_measured and self.aim is not None and self.ratio < self.aim
+
+    @property
     def spread(self) -> tuple[float, float]:
         """The least and the greatest ratio of any two samples."""
         return min(self.peer) / max(self.ours), max(self.peer) / min(self.ours)
@@ -60,7 +66,7 @@ class SubRow:
         ratio, missed = "", ""
         if self.is_measured:
             ratio = f"{self.ratio:.2f} ({self.spread[0]:.2f} to {self.spread[1]:.2f})"
-            missed = ", missed" if self.aim is not None and self.ratio < self.aim else ""
+            missed = ", missed" if self.misses_aim else ""
         aim = "" if self.aim is None else f"{self.aim:g}{missed}"
         return self.name, ours, peer, self.unit, ratio, aim, self.outputs
 
@@ -87,14 +93,21 @@ class EngineRow:
         whole = {**self.rows[0].as_object(), "name": self.name, "rows": [row.as_object() for row in self.rows]}
         return whole | ({"reason": self.reason} if self.reason else {})
 
+    def why_missed(self) -> tuple[str, ...]:
+        """What is known of the reasons, if any aim is missed."""
+        if not any(row.misses_aim for row in self.rows):
+            return ()
+        return tuple(f"Missed: {sentence}" for sentence in WHY_MISSED.get(self.name, ()))
+
     def as_section(self) -> Section:
+        """The row in a report."""
         return Section(
             title=self.name,
             question=self.question,
             setting=self.setting + share_text(self.others_share),
             columns=("setting", "ours", "transformers", "unit", "times better", "aim", "outputs"),
             rows=tuple(row.as_cells() for row in self.rows),
-            reading=(*([self.reason] if self.reason else []), *self.reading),
+            reading=(*([self.reason] if self.reason else []), *self.reading, *self.why_missed()),
         )
 
 

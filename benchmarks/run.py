@@ -54,7 +54,6 @@ def parse_arguments() -> argparse.Namespace:
     """What is run, how large, and where the report goes."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_plan_arguments(parser)
-    parser.add_argument("--full", action="store_true", help="larger sizes and more repeats of rows about the engine")
     parser.add_argument(
         "--only", choices=(*NAMES, *ENGINE_NAMES), nargs="+",
         help=f"which rows (default: all but {' and '.join(bench_engine.BY_NAME_ONLY)})",

@@ -23,6 +23,7 @@ from clips import Clip, make_clip
 from documentation_loop import read_frames
 from engine_rows import EngineRow, Sampler, SubRow
 from measuring import Sample, Timing, alternate, spread_text
+from reasons import WHY_MISSED
 
 from videolm.contracts import ModelInputs
 
@@ -92,7 +93,7 @@ def test_run_writes_a_whole_report(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        plans, "FULL", replace(plans.QUICK, clips=(TINY,), frame_counts=(2,), repeats=1, long_loop_repeats=1)
+        plans, "DEFAULT", replace(plans.QUICK, clips=(TINY,), frame_counts=(2,), repeats=1, long_loop_repeats=1)
     )
     monkeypatch.setattr(
         sys, "argv", ["benchmarks/run.py", "--only", "decode", "--cache", str(cache), "--out", str(tmp_path)]
@@ -149,6 +150,19 @@ def test_ratios_say_how_many_times_better_ours_is() -> None:
     assert [each["ratio"] for each in found["rows"]] == [2.5, 1.0]
     lines = row.as_section().as_markdown().splitlines()
     assert [line.split(" | ")[5] for line in lines if line.startswith("| some")] == ["2", "2, missed"]
+
+
+def test_a_row_that_misses_its_aim_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WHY_MISSED, "load", ("Layers are laid out.",))
+    met, missed = sub_row((1, 2, 4), (6, 4, 5)), sub_row((1, 2, 4), (2, 2, 2))
+    row = EngineRow(name="load", question="?", setting="Here.", rows=(met, missed))
+    assert "\n- Missed: Layers are laid out." in row.as_section().as_markdown()
+    assert "Missed" not in replace(row, rows=(met,)).as_section().as_markdown()
+    assert "Missed" not in replace(row, name="some").as_section().as_markdown()
+
+
+def test_reasons_are_of_rows_that_there_are() -> None:
+    assert set(WHY_MISSED) <= set(run.ENGINE_NAMES)
 
 
 def test_the_default_run_is_all_rows_but_those_of_the_servers() -> None:
