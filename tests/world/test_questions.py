@@ -14,6 +14,7 @@ from videolm.world.phrasings import (
     NUM_HELD_OUT_PHRASINGS,
     OPENERS,
     PHRASINGS,
+    SHORT_DESCRIPTIONS,
     Phrasings,
     draw_phrasing,
 )
@@ -41,6 +42,7 @@ MOVING = scene({**RED, "motion": "down-right", "travel": (0.5, 0.5)}, BLUE)
 EVENTS = scene({**RED, "event": "appears", "event_time": 0.2}, {**BLUE, "event": "disappears", "event_time": 0.8})
 STILL = scene(RED, BLUE, is_clip=False)
 WHEN = ("early", "middle", "late")
+ASKED_BY_NAME: tuple[Task, ...] = ("end", "quiet", "event", "timeline")
 
 
 def test_descriptions_name_all_shapes_from_left_to_right() -> None:
@@ -92,7 +94,7 @@ def test_scenes_without_a_fact_have_no_question_about_it() -> None:
 
 
 def test_training_never_asks_in_the_phrasings_kept_for_the_test() -> None:
-    assert all(len(PHRASINGS[key]) >= 10 for key in PHRASINGS if key not in ("path", "place", "event"))
+    assert all(len(PHRASINGS[key]) >= 10 for key in PHRASINGS if key not in ("path", "place", "event", "end"))
     asked = {}
     for split in ("train", "test"):
         questions = [
@@ -148,12 +150,12 @@ def _distance(some: list[str], others: list[str]) -> int:
     return costs[-1]
 
 
-@pytest.mark.parametrize("phrasings", ["base", "more", "many", "most"])
+@pytest.mark.parametrize("phrasings", ["base", "more", "many", "most", "all"])
 def test_every_way_to_ask_is_filled_in(phrasings: Phrasings) -> None:
     for seed in range(200):
         for scene in (STILL, MOVING, EVENTS):
             maker = QuestionMaker(scene, Random(seed), "train", phrasings=phrasings)
-            for task in maker.tasks():
+            for task in (*maker.tasks(), *ASKED_BY_NAME):
                 question = maker.make(task)
                 assert question is None or "{" not in question.text
 
@@ -181,6 +183,38 @@ def test_what_happens_in_a_third_of_a_clip_is_told() -> None:
     }
     assert texts == {"The red circle appears and the blue star appears.", "Nothing."}
     assert QuestionMaker(MOVING, Random(0), "train").make("event") is None
+
+
+def test_where_a_shape_is_at_the_end_is_told() -> None:
+    asked = [QuestionMaker(MOVING, Random(seed), "train").make("end") for seed in range(60)]
+    answers = {(question.subject.name, question.answer) for question in asked if question and question.subject}
+    assert answers == {("red circle", "At the bottom right."), ("blue star", "At the bottom right.")}
+    told = {
+        q.subject.name
+        for seed in range(60)
+        if (q := QuestionMaker(EVENTS, Random(seed), "train").make("end")) and q.subject
+    }
+    assert told == {"red circle"}  # The other one is gone by then.
+    assert QuestionMaker(STILL, Random(0), "train").make("end") is None
+
+
+def test_nothing_comes_first_where_nothing_appears_or_disappears() -> None:
+    question = QuestionMaker(MOVING, Random(0), "train").make("quiet")
+    assert question is not None
+    assert question.answer == "Nothing appears or disappears."
+    assert "first" in question.text.lower() or "last" in question.text.lower()
+    assert QuestionMaker(EVENTS, Random(0), "train").make("quiet") is None
+    assert QuestionMaker(STILL, Random(0), "train").make("quiet") is None
+
+
+def test_training_knows_short_ways_to_ask_for_a_description() -> None:
+    def texts(phrasings: Phrasings) -> set[str]:
+        makers = (QuestionMaker(MOVING, Random(seed), "train", phrasings=phrasings) for seed in range(800))
+        return {question.text for maker in makers if (question := maker.make("description"))}
+
+    short = {phrasing.format(view=view) for phrasing in SHORT_DESCRIPTIONS for view in ("video", "clip")}
+    assert short <= texts("all")
+    assert not short & texts("most")
 
 
 def test_changes_are_told_frame_by_frame() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final, Literal
 
-Phrasings = Literal["base", "more", "many", "most"]
+Phrasings = Literal["base", "more", "many", "most", "all"]
 """In how many ways training asks; with "more" about half, with the others two thirds are none of ``PHRASINGS``."""
 NUM_HELD_OUT_PHRASINGS: Final = 2
 
@@ -180,6 +180,12 @@ PHRASINGS: Final[dict[str, tuple[str, ...]]] = {
         "In which part of the {view} is the {name}?",
         "At what place do you see the {name}?",
         "Tell me where the {name} is.",
+    ),
+    "end": (
+        "Where is the {name} at the end?",
+        "Where does the {name} end up?",
+        "At the end, where is the {name}?",
+        "Where is the {name} in the last frame?",
     ),
     "event": (
         "What happens {when}?",
@@ -588,12 +594,23 @@ LATEST: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 """What training asks besides with "most"."""
+SHORT_DESCRIPTIONS: Final = (
+    "What happens?",
+    "What is happening?",
+    "What is going on?",
+    "What happens here?",
+    "What goes on in this {view}?",
+    "What is happening in the {view}?",
+)
+"""Ways to ask for a description that training knows besides with "all"."""
 
 
 def further_phrasing(key: str, random: Random, phrasings: Phrasings) -> str | None:
     """Another way for training to ask than the one of ``PHRASINGS`` that was drawn; None to keep that."""
-    if phrasings in ("many", "most"):
-        return draw_phrasing(key, random, LATEST.get(key, ()) if phrasings == "most" else ())
+    if phrasings == "all" and key == "description" and random.random() < 0.3:
+        return random.choice(SHORT_DESCRIPTIONS)
+    if phrasings in ("many", "most", "all"):
+        return draw_phrasing(key, random, LATEST.get(key, ()) if phrasings in ("most", "all") else ())
     more = MORE_PHRASINGS.get(key, ()) if phrasings == "more" else ()
     return random.choice(more) if more and random.random() < 0.5 else None
 

@@ -27,7 +27,7 @@ from videolm.world.vocabulary import COLOURS, DIRECTIONS, KINDS, NUMBERS, PERIOD
 
 Task = Literal[
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
-    "path", "place", "map", "track", "timeline", "event", "changes", "heading",
+    "path", "place", "map", "track", "timeline", "event", "changes", "heading", "end", "quiet",
 ]  # fmt: skip
 SCORED_TASKS: tuple[Task, ...] = (
     "colour", "shape", "motion", "count", "presence", "relation", "order", "when", "text", "unknown", "description",
@@ -38,6 +38,7 @@ CHANGES_QUESTION = "What changes in each frame?"
 TRACK_QUESTION = "Where is the {name} in each frame?"
 HEADING_QUESTION = "How is the {name} turned in each frame?"
 NOTHING_THERE = "No"
+NO_EVENT_ANSWER = "Nothing appears or disappears."
 CLEAR_GAP = 0.15
 """Two shapes are left/right or above/below each other only when their centres are this far apart."""
 
@@ -264,7 +265,7 @@ class QuestionMaker:
 
     def _unknown(self) -> Question | None:
         use_held_out = self.split == "test" and self.random.random() < 0.5
-        nouns = (*NOUNS, *MORE_NOUNS) if self.phrasings == "most" else NOUNS
+        nouns = (*NOUNS, *MORE_NOUNS) if self.phrasings in ("most", "all") else NOUNS
         noun = self.random.choice(HELD_OUT_NOUNS if use_held_out else nouns)
         return self._question("unknown", "unknown", UNKNOWN_ANSWER, "unknown", noun=noun)
 
@@ -288,6 +289,21 @@ class QuestionMaker:
         place = place_of(shape.x, shape.y)
         answer = at_place(place)
         return self._question("place", "place", f"{answer[0].upper()}{answer[1:]}.", place, shape, name=shape.name)
+
+    def _end(self) -> Question | None:
+        """Where a shape is in the last frame."""
+        shape = self._pick([s for s in self.scene.shapes if self.scene.is_clip and s.is_visible(1.0)])
+        if shape is None:
+            return None
+        place = place_of(*shape.place(1.0))
+        answer = at_place(place)
+        return self._question("end", "end", f"{answer[0].upper()}{answer[1:]}.", place, shape, name=shape.name)
+
+    def _quiet(self) -> Question | None:
+        """What happens first or last, of a clip in which nothing appears or disappears."""
+        if self.scene.has_events or not self.scene.is_clip:
+            return None
+        return self._question("quiet", self.random.choice(("first", "last")), NO_EVENT_ANSWER, "no event")
 
     def _map(self) -> Question | None:
         """A word for each quarter, row by row: what the shape there does, and when if it appears or disappears."""
