@@ -16,6 +16,7 @@ import pytest
 
 from videolm.errors import ConfigError, DeviceError, SampleBudgetError
 from videolm.training.checkpoint import find_checkpoints
+from videolm.training.distributed import Processes
 from videolm.training.sft import train
 
 MakeConfig = Callable[..., Path]
@@ -53,6 +54,24 @@ def test_a_damaged_checkpoint_costs_its_steps_only(make_config: MakeConfig, caps
 
     assert losses(whole) == expected
     assert "Skipped: The checkpoint" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_due_by_the_clock_of_another_process_is_written_by_all(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def largest(_: Processes, value: float) -> float:
+        """The other process's clock says so after the second of its steps, and nothing else does."""
+        if not isinstance(value, bool):
+            return value
+        asked.append(value)
+        return float(value or len(asked) == 2)
+
+    monkeypatch.setattr(Processes, "largest", largest)
+    folder = train(make_config(steps=4, checkpoint={"every_minutes": 60, "keep": 3})).output_dir
+    assert asked == [False] * 4
+    assert [path.name for path in find_checkpoints(folder / "checkpoints")] == ["step_00000002", "step_00000004"]
 
 
 def test_a_finished_run_can_be_resumed_and_stays(make_config: MakeConfig) -> None:

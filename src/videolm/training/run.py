@@ -73,8 +73,10 @@ class TrainingRun:
                 self._log(result, metrics)
                 bad_samples.check(int(trainer.processes.total(bad_samples.count)[0]))
                 ending = self._wanted_ending(timer)
-                if timer.is_checkpoint_due(trainer.progress.step):
+                # Asked of all: clocks differ, and one that saves would wait for others that go on to the next step.
+                if trainer.processes.largest(timer.is_checkpoint_due(trainer.progress.step)):
                     self._save()
+                    timer.start_waiting()
                     saved_step = trainer.progress.step
             if saved_step != trainer.progress.step:
                 self._save()
@@ -157,13 +159,14 @@ class _Timer:
         return self._limit_s is not None and time.monotonic() - self._start >= self._limit_s
 
     def is_checkpoint_due(self, step: int) -> bool:
-        """Whether to write one after ``step``; it is then taken as written."""
+        """Whether one is due after ``step`` by this process's clock."""
         steps, minutes = self._every.every_steps, self._every.every_minutes
-        due = steps is not None and step % steps == 0
-        due = due or (minutes is not None and time.monotonic() - self._last_save >= minutes * 60)
-        if due:
-            self._last_save = time.monotonic()
-        return due
+        is_due = steps is not None and step % steps == 0
+        return is_due or (minutes is not None and time.monotonic() - self._last_save >= minutes * 60)
+
+    def start_waiting(self) -> None:
+        """Begin to wait for the next checkpoint."""
+        self._last_save = time.monotonic()
 
 
 @contextmanager
