@@ -38,7 +38,7 @@ def test_health_needs_nothing(server: Any) -> None:
 
 
 def test_what_was_done_is_counted(serve: Any, clip_part: dict[str, Any]) -> None:
-    message = {"role": "user", "content": [clip_part, {"type": "text", "text": "What moves?"}]}
+    message = {"role": "user", "content": [clip_part, {"type": "text", "text": "Describe the clip."}]}
     body = {"model": MODEL, "messages": [message], "max_tokens": 3}
     with serve().http() as http:
         before = samples(http)
