@@ -102,21 +102,24 @@ def report_name(subject: str, today: datetime.date) -> str:
 
 def cpu_name() -> str:
     """The processor's name, as the system states it."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return " ".join(found.group(1).split()) if found else platform.processor() or platform.machine()
+    name = _cpu_fact("model name")
+    return " ".join(name.split()) if name else platform.processor() or platform.machine()
 
 
 def _cpu_generation() -> str:
     """What tells processors of one name apart: of one day's machine bfloat16 was twice as fast as of another's."""
+    family, model = _cpu_fact("cpu family"), _cpu_fact("model")
+    return f" (family {family}, model {model})" if family and model else ""
+
+
+def _cpu_fact(name: str) -> str | None:
+    """What Linux states of the first core; None elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return ""
-    found = [re.search(rf"^{name}\s*:\s*(\d+)$", text, re.MULTILINE) for name in ("cpu family", "model")]
-    return " (family {}, model {})".format(*(each.group(1) for each in found if each)) if all(found) else ""
+        return None
+    found = re.search(rf"^{name}\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1) if found else None
 
 
 def commit() -> str:
