@@ -27,7 +27,7 @@ def run(plan: Plan, cache: Path = CACHE) -> Section:
     rows, reading = [], []
     for clip in plan.clips:
         path = make_clip(clip, cache)
-        for num_frames in tqdm(plan.frame_counts, desc=f"decode, {clip.name}", disable=None):
+        for num_frames in tqdm(plan.frame_counts_of(clip), desc=f"decode, {clip.name}", disable=None):
             row, sentence = _compare(plan, clip, path, num_frames)
             rows.append(row)
             reading.append(sentence)

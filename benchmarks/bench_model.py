@@ -6,10 +6,11 @@ alternate. The peer decodes in its better way, a growing or a static cache.
 
 from __future__ import annotations
 
-import gc
 import statistics
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,30 +33,26 @@ WIDTHS: tuple[tuple[str | None, float], ...] = ((None, 2.2), ("int8", 3.0), ("in
 def decode_cpu(plan: EnginePlan, cache: Path) -> EngineRow:
     """Each further token after prompts of several lengths, with weights of several widths."""
     folder, checked = model_folder(plan.kind, "bfloat16", cache), check_small(cache)
-    rows, busy, shares = list[SubRow](), list[float](), list[str]()
+    rows, busy, shares, ways = list[SubRow](), list[float](), list[str](), dict[int, str]()
     bandwidth = memory_bandwidth()
+    models = [Ours(folder, quantize=quantize) for quantize, _ in WIDTHS]
     with Peer(folder) as peer:
-        ways = {
-            length: min(("", "static"), key=lambda kind, n=length: _peer_best(peer, n, kind))
-            for length in plan.contexts
-        }
-        for quantize, aim in WIDTHS:
-            ours = Ours(folder, quantize=quantize)
-            for length in plan.contexts:
-                sampler = Sampler(repeats=plan.repeats, peer_cpu_s=peer.cpu_s)
-                row = _decode_at(ours, peer, sampler, (length, ways[length]))
+        for length in plan.contexts:
+            ways[length] = min(("", "static"), key=lambda kind, n=length: _peer_best(peer, n, kind))
+            sampler = Sampler(repeats=plan.repeats, peer_cpu_s=peer.cpu_s)
+            found = _decode_in_turn(models, peer, sampler, (length, ways[length]))
+            for row, ours, (quantize, aim) in zip(found, models, WIDTHS, strict=True):
                 name = f"{quantize or 'bf16'}, context {length}"
                 rows.append(replace(row, name=name, aim=aim, outputs=f"{checked}; {row.outputs}"))
-                shares.append(_bandwidth_text(name, _bytes_read(ours, length) / statistics.median(row.ours), bandwidth))
-                busy += sampler.busy
-            del ours
-            gc.collect()
+                rate = _bytes_read(ours, length) / statistics.median(row.ours)
+                shares.append(_bandwidth_text(name, rate, bandwidth))
+            busy += sampler.busy
     return EngineRow(
         name="decode_cpu",
         question="How long does each further token take after a prompt of so many tokens?",
-        setting=f"{setting_text(plan)} {NUM_NEW} tokens, the first not counted; {plan.repeats} prompts a side, in "
-        f"turn. The peer's faster cache by context: {_ways_text(ways)}. "
-        "Its weights are bfloat16 in every row.",
+        setting=f"{setting_text(plan)} {NUM_NEW} tokens, the first not counted; {plan.repeats} rounds, in each of "
+        "which the peer and all widths of ours get the same prompt. "
+        f"The peer's faster cache by context: {_ways_text(ways)}. Its weights are bfloat16 in every row.",
         rows=tuple(rows),
         reading=tuple(shares),
         others_share=max(busy, default=None),
@@ -66,24 +63,30 @@ def _ways_text(ways: dict[int, str]) -> str:
     return ", ".join(f"{length}: {way or 'dynamic'}" for length, way in ways.items())
 
 
-def _decode_at(ours: Ours, peer: Peer, sampler: Sampler, where: tuple[int, str]) -> SubRow:
+def _decode_in_turn(models: Sequence[Ours], peer: Peer, sampler: Sampler, where: tuple[int, str]) -> list[SubRow]:
+    """A row for each of ours; the peer is asked once a round."""
     length, way = where
-    mine, theirs = dict[int, list[int]](), dict[int, list[int]]()
-    _our_decode(ours, length, 998)
+    answers: list[dict[int, list[int]]] = [{} for _ in range(len(models) + 1)]
+    for ours in models:
+        _our_decode(ours, length, 998)
 
-    def sample_mine(seed: int) -> float:
-        per_token, mine[seed] = _our_decode(ours, length, seed)
+    def sample_mine(seed: int, ours: Ours, kept: dict[int, list[int]]) -> float:
+        per_token, kept[seed] = _our_decode(ours, length, seed)
         return per_token
 
     def sample_theirs(seed: int) -> float:
-        per_token, theirs[seed] = _peer_decode(peer, length, seed, way)
+        per_token, answers[-1][seed] = _peer_decode(peer, length, seed, way)
         return per_token
 
-    values = sampler.pairs(sample_mine, sample_theirs)
-    share = mean([equal_share(mine[seed], theirs[seed]) for seed in mine.keys() & theirs.keys()])
-    return SubRow(
-        name="", aim=1, ours=values[0], peer=values[1], unit="ms/token", outputs=f"{share:.0%} of ids equal"
-    )  # fmt: skip
+    in_turn = [partial(sample_mine, ours=ours, kept=kept) for ours, kept in zip(models, answers, strict=False)]
+    *mine, theirs = sampler.rounds([*in_turn, sample_theirs])
+    rows = list[SubRow]()
+    for values, kept in zip(mine, answers, strict=False):
+        share = mean([equal_share(kept[seed], answers[-1][seed]) for seed in kept.keys() & answers[-1].keys()])
+        rows.append(
+            SubRow(name="", aim=1, ours=values, peer=theirs, unit="ms/token", outputs=f"{share:.0%} of ids equal")
+        )
+    return rows
 
 
 def memory_bandwidth() -> float:
@@ -123,7 +126,7 @@ def _peer_decode(peer: Peer, length: int, seed: int, kind: str) -> tuple[float, 
 
 
 def _peer_best(peer: Peer, length: int, kind: str) -> float:
-    return min(_peer_decode(peer, length, 997 + attempt, kind)[0] for attempt in range(3))
+    return min(_peer_decode(peer, length, 997 + attempt, kind)[0] for attempt in range(2))
 
 
 def prefill(plan: EnginePlan, cache: Path) -> EngineRow:

@@ -96,7 +96,7 @@ def _from_files(plan: Plan, cache: Path) -> Section:
     rows, reading = [], []
     for clip in plan.clips:
         path = make_clip(clip, cache)
-        for num_frames in tqdm(plan.frame_counts, desc=f"file to values, {clip.name}", disable=None):
+        for num_frames in tqdm(plan.frame_counts_of(clip), desc=f"file to values, {clip.name}", disable=None):
             timings, values = _time(
                 lambda path=path, count=num_frames: theirs_from_file(path, count),
                 lambda path=path, count=num_frames: ours_from_file(path, count),

@@ -17,8 +17,9 @@ class Plan:
     clips: tuple[Clip, ...]
     frame_counts: tuple[int, ...] = (8, 32, 64)
     repeats: int = 5
+    long_frame_counts: tuple[int, ...] = (32,)
+    """Of long clips: the documentation's loop takes half a minute for ten minutes, however few frames it keeps."""
     long_loop_repeats: int = 1
-    """The documentation's loop takes half a minute a call on a clip of ten minutes, and is called for every row."""
     long_s: int = 300
     startup_repeats: int = 10
 
@@ -26,12 +27,17 @@ class Plan:
         """How often the documentation's loop reads this clip."""
         return self.long_loop_repeats if clip.duration_s >= self.long_s else self.repeats
 
+    def frame_counts_of(self, clip: Clip) -> tuple[int, ...]:
+        """How many frames are read of this clip."""
+        return self.long_frame_counts if clip.duration_s >= self.long_s else self.frame_counts
+
 
 DEFAULT = Plan(clips=(Clip(duration_s=60), Clip(duration_s=600)))
-FULL = replace(DEFAULT, long_loop_repeats=3)
+FULL = replace(DEFAULT, long_frame_counts=DEFAULT.frame_counts, long_loop_repeats=3)
 QUICK = Plan(
     clips=(Clip(duration_s=2, height=180, width=320, bit_rate=200_000), Clip(duration_s=4, height=180, width=320)),
     frame_counts=(4, 8),
+    long_frame_counts=(8,),
     repeats=2,
     long_loop_repeats=1,
     long_s=4,
