@@ -10,6 +10,7 @@ from torch import Tensor
 
 from videolm.engine.paged_cache import spans_of
 from videolm.engine.paged_plan import PagedPlan
+from videolm.native.attention import has_attention
 
 HEADS, KEY_HEADS, WIDTH, BLOCK, NUM_BLOCKS = 4, 2, 8, 4, 24
 
@@ -40,8 +41,10 @@ def compare(sizes: list[tuple[int, int]], seed: int, **options: bool) -> None:
         first += count
     # What nothing was written to holds anything.
     rows[:, :, sorted(set(range(NUM_BLOCKS * BLOCK)) - owned)] = torch.nan
+    keys, values = (each.transpose(1, 2).contiguous().transpose(1, 2) for each in rows)  # As a cache gives them.
     plan = PagedPlan.of([count for count, _ in sizes], spans, **options)
-    torch.testing.assert_close(plan.attend(queries, rows[0], rows[1])[0], torch.cat(expected))
+    assert (plan.few is not None) == bool(options.get("has_kernel") and min(plan.counts) <= 16)
+    torch.testing.assert_close(plan.attend(queries, keys, values)[0], torch.cat(expected))
 
 
 @settings(max_examples=60, deadline=None)
@@ -50,6 +53,8 @@ def compare(sizes: list[tuple[int, int]], seed: int, **options: bool) -> None:
 )
 def test_mixed_batches(sizes: list[tuple[int, int]], seed: int) -> None:
     compare(sizes, seed)
+    if has_attention():
+        compare(sizes, seed, has_kernel=True)
 
 
 @pytest.mark.parametrize("pads", [True, False])

@@ -28,6 +28,9 @@ class EngineConfig:
     cache_dtype: CacheDtype = "auto"
     """How keys and values are stored: ``auto`` is float32 on a CPU, where attending to it is fastest, else the
     model's dtype; ``int8`` takes a quarter of float32's memory and rounds."""
+    compiles_kernels: bool = True
+    """Whether attention of single tokens on a CPU uses a kernel that the machine's C compiler makes, once for each user
+    and processor. Without a compiler, or where this is False, PyTorch's own operations do it, half as fast."""
     reuses_prefixes: bool = True
     """Whether prompts that begin like earlier ones start where they differ."""
     lays_out_weights: bool = True

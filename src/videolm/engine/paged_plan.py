@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -11,11 +12,15 @@ from torch.nn import functional
 
 from videolm.engine.paged_cache import Spans
 from videolm.models.cpu_attention import attend_in_blocks, suits_blocks
+from videolm.native.attention import FewQueries
 
 __all__ = ["PagedPlan"]
 
 # Up to so many queries, products over each span beat bringing the spans together first.
 _FEW_QUERIES = 16
+# Up to so many rows a key head, keys times rows stream memory 1.1 to 3 times as fast as rows times keys (2 cores,
+# float32, 4 to 32 heads of 64 and 128; of 7 rows as fast or slower).
+_FEW_ROWS = 4
 # Of more than two sequences with up to so many numbers in the keys of each, one call over copies beats calls for each
 # (2 cores, 4 heads of 16 and 64: twice as fast at a quarter of it, as fast at twice of it).
 _SMALL_KEYS = 1 << 15
@@ -36,6 +41,8 @@ class PagedPlan:
     """``[N, longest]`` slots to gather where all sequences attend in one call."""
     is_real: Tensor | None = None
     """``[N, 1, 1, longest]`` bool: which of them are the sequence's own."""
+    few: FewQueries | None = None
+    """The sequences with few queries, where the compiled kernel computes them."""
 
     @classmethod
     def of(
@@ -46,6 +53,7 @@ class PagedPlan:
         device: torch.device | None = None,
         row_width: int | None = None,
         pads: bool | None = None,
+        has_kernel: bool = False,
     ) -> PagedPlan:
         """The plan for so many queries in each sequence.
 
@@ -56,7 +64,10 @@ class PagedPlan:
             row_width: Numbers in the keys of one token in one layer; None: many.
             pads: Whether sequences with one query each attend in one call, their keys gathered and padded; None: where
                 keys are few, and on anything but a CPU, where a few large calls are faster than many small ones.
+            has_kernel: Whether sequences with few queries go to the compiled kernel, on a CPU.
         """
+        if has_kernel and min(counts, default=0) <= _FEW_QUERIES:
+            return cls._with_kernel(counts, spans)
         lengths = [sum(end - start for start, end in sequence) for sequence in spans]
         if pads is None:
             is_small = row_width is not None and len(counts) > 2 and max(lengths) * row_width <= _SMALL_KEYS
@@ -73,6 +84,17 @@ class PagedPlan:
         return cls(counts=tuple(counts), spans=tuple(spans), masks=masks, padded=padded, is_real=is_real)
 
     @classmethod
+    def _with_kernel(cls, counts: Sequence[int], spans: Sequence[Spans]) -> PagedPlan:
+        firsts = list(accumulate(counts, initial=0))
+        few = [index for index, count in enumerate(counts) if count <= _FEW_QUERIES]
+        masks = (
+            _mask(count, sum(end - start for start, end in own), None) if count > _FEW_QUERIES else None
+            for count, own in zip(counts, spans, strict=True)
+        )
+        by_kernel = FewQueries.of([firsts[i] for i in few], [counts[i] for i in few], [spans[i] for i in few])
+        return cls(counts=tuple(counts), spans=tuple(spans), masks=tuple(masks), few=by_kernel)
+
+    @classmethod
     def gathered(cls, slots: Tensor, is_real: Tensor) -> PagedPlan:
         """The plan for one query in each sequence, of slots that are known as tensors alone.
 
@@ -87,11 +109,25 @@ class PagedPlan:
         columns, contents = keys[0].transpose(0, 1), values[0].transpose(0, 1)  # [K, slots, head]
         if self.padded is not None:
             return self._attend_padded(queries[0].to(keys.dtype), columns, contents).to(queries.dtype)
+        if self.few is not None:
+            return self._attend_by_kernel(self.few, queries[0], columns, contents)
         parts = []
         for row, spans, mask in zip(torch.split(queries[0], list(self.counts)), self.spans, self.masks, strict=True):
             attend = _attend_few if len(row) <= _FEW_QUERIES else _attend_many
             parts.append(attend(row, _views(columns, spans), _views(contents, spans), mask).to(queries.dtype))
         return torch.cat(parts)[None]
+
+    def _attend_by_kernel(self, few: FewQueries, rows: Tensor, columns: Tensor, contents: Tensor) -> Tensor:
+        wide = rows.float().contiguous()
+        out = torch.empty_like(wide)
+        few.attend(wide, columns, contents, out)
+        first = 0
+        for count, spans, mask in zip(self.counts, self.spans, self.masks, strict=True):
+            if count > _FEW_QUERIES:
+                own = _views(columns, spans), _views(contents, spans)
+                out[first : first + count] = _attend_many(rows[first : first + count], *own, mask)
+            first += count
+        return out[None].to(rows.dtype)
 
     def _attend_padded(self, rows: Tensor, columns: Tensor, contents: Tensor) -> Tensor:
         assert self.padded is not None
@@ -125,7 +161,7 @@ def _attend_few(rows: Tensor, keys: list[Tensor], values: list[Tensor], mask: Te
     grouped = (
         rows.to(keys[0].dtype).view(count, num_key_heads, -1, width).transpose(0, 1).reshape(num_key_heads, -1, width)
     )
-    scores = torch.cat([torch.bmm(grouped, part.transpose(1, 2)) for part in keys], dim=-1).mul_(width**-0.5)
+    scores = torch.cat([_scores(grouped, part) for part in keys], dim=-1).mul_(width**-0.5)
     if mask is not None:
         new = scores.view(num_key_heads, count, -1, scores.shape[-1])[..., -count:]  # [K, S, A / K, S]
         new.masked_fill_(~mask[:, None], -torch.inf)
@@ -134,6 +170,13 @@ def _attend_few(rows: Tensor, keys: list[Tensor], values: list[Tensor], mask: Te
     for weight, part in zip(weights[1:], values[1:], strict=True):
         mixed = mixed.baddbmm_(weight, part)
     return mixed.view(num_key_heads, count, -1, width).transpose(0, 1).reshape(count, num_heads, width)
+
+
+def _scores(rows: Tensor, keys: Tensor) -> Tensor:
+    """Products of ``[K, M, head]`` with ``[K, L, head]``: ``[K, M, L]``."""
+    if rows.shape[1] > _FEW_ROWS:
+        return torch.bmm(rows, keys.transpose(1, 2))
+    return torch.bmm(keys, rows.transpose(1, 2)).transpose(1, 2)
 
 
 def _attend_many(rows: Tensor, keys: list[Tensor], values: list[Tensor], mask: Tensor | None) -> Tensor:
