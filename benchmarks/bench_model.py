@@ -21,6 +21,7 @@ from engine_rows import EngineRow, Sampler, SubRow
 from peers import THREADS, Peer
 
 from videolm.contracts import ModelInputs
+from videolm.engine.runner import cached_token_bytes
 from videolm.families import auto
 
 NUM_NEW = 33
@@ -96,15 +97,13 @@ def memory_bandwidth() -> float:
 
 
 def _bytes_read(ours: Ours, length: int) -> int:
-    """What one token needs of memory: the decoder's weights once, and keys and values in float32."""
-    decoder = ours.model.model.config.decoder
+    """What one token needs of memory: the decoder's weights once, and keys and values as they are kept."""
     kept = (
         parameter.numel() * parameter.element_size()
         for name, parameter in ours.model.named_parameters()
         if not any(part in name for part in ("vision", "projector", "embed_tokens"))
     )
-    heads = decoder.num_key_value_heads * decoder.head_dim
-    return sum(kept) + 2 * decoder.num_hidden_layers * heads * 4 * (length + NUM_NEW // 2)
+    return sum(kept) + cached_token_bytes(ours.model) * (length + NUM_NEW // 2)
 
 
 def _bandwidth_text(name: str, rate: float, best: float) -> str:

@@ -17,10 +17,12 @@ from videolm.engine.work import Copy
 from videolm.errors import CapacityError
 from videolm.models.prepacked import PrepackedLinear
 from videolm.models.video_lm import VideoLM
+from videolm.native.attention import FewQueries, has_attention
 
 from ..models.tiny import CONFIG, DECODER, clip, picture, prompt, tiny_model
 
 CPU = torch.device("cpu")
+FEW_ATTEND = FewQueries.attend
 
 
 def runner_of(model: VideoLM, **settings: Any) -> ModelRunner:
@@ -102,6 +104,32 @@ def test_media_between_two_tokens() -> None:
     assert media_between(inputs, 0, 2) == []
     assert media_between(inputs, 1, 5) == [(0, 2, 5)]
     assert media_between(inputs, 4, size + 5) == [(0, 4, size + 2), (1, size + 3, size + 5)]
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_the_kernel_is_used_where_it_is_there_and_wanted(
+    compiles: bool, has_compiler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs = tiny_model(), prompt([1, 2], clip(), [3, 4, 5])
+    monkeypatch.setattr("videolm.engine.runner.has_attention", lambda: has_compiler and has_attention())
+    calls = list[int]()
+
+    def attend(few: FewQueries, *tensors: Tensor) -> None:
+        calls.append(len(few.sequences))
+        FEW_ATTEND(few, *tensors)
+
+    monkeypatch.setattr(FewQueries, "attend", attend)
+    runner, blocks, length = runner_of(model, compiles_kernels=compiles), list(range(40)), len(inputs.input_ids)
+    run(runner, row(model, inputs, 0, length - 1, blocks))
+    calls.clear()
+    logits = run(runner, row(model, inputs, length - 1, length, blocks, num_logits=1))
+    torch.testing.assert_close(logits, last_logits(model, inputs)[None])
+    is_used = compiles and has_compiler and has_attention()
+    assert calls == ([1] * DECODER.num_hidden_layers if is_used else [])
+    # Keys and values are half as large where the kernel reads them as the model has them.
+    half = runner_of(tiny_model().to(torch.bfloat16), compiles_kernels=compiles)
+    assert half.storage.num_bytes * (2 if is_used else 1) == runner.storage.num_bytes
 
 
 # --- how large the cache is ---

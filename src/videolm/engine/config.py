@@ -26,8 +26,8 @@ class EngineConfig:
     block_size: int = 16
     """Tokens in one block: what is handed out, shared and evicted at a time."""
     cache_dtype: CacheDtype = "auto"
-    """How keys and values are stored: ``auto`` is float32 on a CPU, where attending to it is fastest, else the
-    model's dtype; ``int8`` takes a quarter of float32's memory and rounds."""
+    """How keys and values are stored: ``auto`` is the model's dtype, but float32 on a CPU where there is no kernel for
+    it (see ``compiles_kernels``); ``int8`` takes a quarter of float32's memory and rounds."""
     compiles_kernels: bool = True
     """Whether attention of single tokens on a CPU uses a kernel that the machine's C compiler makes, once for each user
     and processor. Without a compiler, or where this is False, PyTorch's own operations do it, half as fast."""

@@ -40,7 +40,7 @@ class ModelRunner:
         decoder = model.model.config.decoder
         self._row_width = decoder.num_key_value_heads * decoder.head_width
         self._has_kernel = config.compiles_kernels and _suits_kernel(model)
-        dtype = _row_dtype(config.cache_dtype, model)
+        dtype = _row_dtype(config.cache_dtype, model, self._has_kernel)
         self.num_blocks = _num_blocks(config, model)
         num_slots = self.num_blocks * config.block_size
         capture = capture or capture_for(config, model.device)
@@ -50,7 +50,7 @@ class ModelRunner:
             num_slots if capture is None else num_slots + NUM_SPARE_SLOTS,
             decoder.num_key_value_heads,
             decoder.head_width,
-            dtype=_row_dtype("auto", model) if dtype == torch.int8 else dtype,
+            dtype=_row_dtype("auto", model, self._has_kernel) if dtype == torch.int8 else dtype,
             device=model.device,
         )
         self._graphs: DecodeGraphs | None = None
@@ -92,18 +92,21 @@ def _suits_kernel(model: VideoLM) -> bool:
     return model.device.type == "cpu" and decoder.head_width <= WIDEST_HEAD and has_attention()
 
 
-def _row_dtype(name: CacheDtype, model: VideoLM) -> torch.dtype:
+def _row_dtype(name: CacheDtype, model: VideoLM, has_kernel: bool) -> torch.dtype:
     if name == "int8":
         return torch.int8
-    # One query attends to float32 keys on a CPU as fast as to bfloat16 ones, and without a kernel several times faster.
-    if name == "float32" or (name == "auto" and model.device.type == "cpu"):
+    # Without the kernel one query attends to float32 keys on a CPU several times faster than to bfloat16 ones.
+    is_slow = model.device.type == "cpu" and not (has_kernel and model.dtype == torch.bfloat16)
+    if name == "float32" or (name == "auto" and is_slow):
         return torch.float32
     return model.dtype
 
 
-def cached_token_bytes(model: VideoLM, cache_dtype: CacheDtype = "auto") -> int:
+def cached_token_bytes(model: VideoLM, config: EngineConfig | None = None) -> int:
     """Memory of the keys and values of one token in all layers."""
-    decoder, dtype = model.model.config.decoder, _row_dtype(cache_dtype, model)
+    config = config or EngineConfig()
+    decoder = model.model.config.decoder
+    dtype = _row_dtype(config.cache_dtype, model, config.compiles_kernels and _suits_kernel(model))
     scale = 4 if dtype == torch.int8 else 0
     return 2 * decoder.num_hidden_layers * decoder.num_key_value_heads * (decoder.head_width * dtype.itemsize + scale)
 
@@ -111,7 +114,7 @@ def cached_token_bytes(model: VideoLM, cache_dtype: CacheDtype = "auto") -> int:
 def _num_blocks(config: EngineConfig, model: VideoLM) -> int:
     if config.num_blocks is not None:
         return config.num_blocks
-    token_bytes = cached_token_bytes(model, config.cache_dtype)
+    token_bytes = cached_token_bytes(model, config)
     block_bytes, limit = token_bytes * config.block_size, config.cache_bytes
     if limit is None:
         context_len = model.model.config.decoder.longest_context + config.block_size
