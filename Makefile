@@ -53,7 +53,8 @@ mini: $(VENV)/.installed-dev ## repeat the training of the bundled model and put
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/moments.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/cells.yaml --resume
 	$(TRAIN_IN_TWO) src/videolm/mini/recipe/counts.yaml --resume
-	$(BIN)/python -m videolm.mini.adopt runs/mini/counts/export
+	$(TRAIN_IN_TWO) src/videolm/mini/recipe/print.yaml --resume
+	$(BIN)/python -m videolm.mini.adopt runs/mini/print/export
 
 bench-env: .venv-bench/.installed ## install the peer of the engine's benchmarks into .venv-bench
 

@@ -14,11 +14,14 @@ from videolm.errors import ArgumentError
 
 PoolMode = Literal["average", "max", "conv", "bilinear"]
 NewlineMode = Literal["none", "grid", "frame", "one_token"]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of a picture, as fractions of its width and height."""
 PinpointOrder = Literal["height_width", "width_height"]
 ReductionMethod = Literal["evs", "fastvid"]
 
 __all__ = [
     "ALL_TOKENS",
+    "Box",
     "ImageLayout",
     "ImageTokens",
     "NewlineMode",
@@ -267,6 +270,31 @@ class ImageTokens:
         """Tokens of a picture of ``height x width`` pixels."""
         return self.layout(height, width).count
 
+    def boxes(self, height: int, width: int) -> tuple[Box | None, ...]:
+        """The part of a picture of ``height x width`` pixels that each of its tokens is of.
+
+        The parts of outer tokens reach beyond the picture where its edge lies within a patch. None for newlines and
+        class tokens, which are of no part.
+        """
+        layout = self.layout(height, width)
+        if not layout.tile_rows:
+            raise ArgumentError(
+                "What part of a picture a token is of is known with AnyRes tiles alone, and image_grid_pinpoints is "
+                "empty: whether the edges are cut off is up to the processor."
+            )
+        base = [None] * layout.keep_class_token + _cells(layout.grid, layout.grid, (0.0, 0.0, 1.0, 1.0))
+        # In patches: the map of the tiles, the picture in its middle, and what of the map is kept.
+        map_rows, map_columns = layout.tile_rows * layout.grid, layout.tile_columns * layout.grid
+        scale = min(map_rows / height, map_columns / width)
+        high, wide = height * scale, width * scale
+        top, left = layout.top - (map_rows - high) / 2, layout.left - (map_columns - wide) / 2
+        kept = (left / wide, top / high, (left + layout.columns) / wide, (top + layout.rows) / high)
+        cells = _cells(layout.out_rows, layout.out_columns, kept)
+        for row in range(layout.out_rows):
+            first = row * layout.out_columns
+            base += [*cells[first : first + layout.out_columns], *[None] * layout.newline]
+        return tuple(base)
+
     def _unpad(self, map_rows: int, map_columns: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Top, left, rows, columns of the part of the map that is not padding."""
         if width / height > map_columns / map_rows:
@@ -302,6 +330,17 @@ class ImageTokens:
             out_columns=out[1],
             newline=self.newline,
         )
+
+
+def _cells(rows: int, columns: int, box: Box) -> list[Box | None]:
+    """A part of a picture in so many rows and columns, row after row."""
+    left, top, right, bottom = box
+    width, height = (right - left) / columns, (bottom - top) / rows
+    return [
+        (left + column * width, top + row * height, left + (column + 1) * width, top + (row + 1) * height)
+        for row in range(rows)
+        for column in range(columns)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

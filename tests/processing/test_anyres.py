@@ -7,12 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+from videolm.errors import ArgumentError
+from videolm.models.fusion import lay_out_image
 from videolm.processing.anyres import picture_tiles
 from videolm.processing.pixels import PixelSettings, normalise, resize
 from videolm.visual_tokens import ImageTokens
 
 PINPOINTS = ((28, 56), (56, 28), (56, 56), (84, 28), (28, 84))
 TOKENS = ImageTokens(grid=2, tile_size=28, pinpoints=PINPOINTS)
+SETTINGS_112 = PixelSettings(size=(112, 112), crop_size=(112, 112), backend="pil")
 SETTINGS = PixelSettings(size=(28, 28), crop_size=(28, 28), backend="pil")
 SIZES = [(20, 20), (28, 56), (40, 30), (30, 40), (31, 97), (200, 61), (57, 56), (13, 300), (1, 50), (333, 334)]
 
@@ -54,3 +57,44 @@ def test_without_pinpoints_there_is_one_ordinary_tile() -> None:
     settings = PixelSettings(resize="exact", size=(28, 28), do_center_crop=False)
     (tile,) = picture_tiles(picture(40, 30), settings, ImageTokens(grid=2, tile_size=28))
     np.testing.assert_array_equal(tile, resize(picture(40, 30), (28, 28), settings))
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+@pytest.mark.parametrize("most_tiles", [None, 1])
+@pytest.mark.parametrize("size", [(280, 280), (280, 560), (400, 300), (300, 400), (310, 970), (570, 560)])
+def test_the_box_of_a_token_is_where_its_pixels_come_from(
+    size: tuple[int, int], most_tiles: int | None, class_token: bool
+) -> None:
+    side, grid = 112, 8
+    tokens = ImageTokens(
+        grid=grid,
+        tile_size=side,
+        pinpoints=((side, 2 * side), (2 * side, side), (2 * side, 2 * side), (side, 3 * side)),
+        max_grid_tiles=most_tiles,
+        keep_class_token=class_token,
+    )
+    # Red says how far from the left a pixel is, green how far from the top, blue whether it is of the picture at all.
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float64)
+    colours = ((columns + 0.5) / size[1] * 255, (rows + 0.5) / size[0] * 255, np.full(size, 255.0))
+    tiles = picture_tiles(np.stack(colours, axis=2).round().astype(np.uint8), SETTINGS_112, tokens)
+    cell = side // grid
+    patches = np.stack([tile.reshape(grid, cell, grid, cell, 3).mean((1, 3)).reshape(grid**2, 3) for tile in tiles])
+    features = torch.from_numpy(patches).float() / 255
+    if class_token:
+        features = torch.cat([torch.full((len(tiles), 1, 3), -1.0), features], dim=1)
+    laid_out = lay_out_image(features, tokens.layout(*size), torch.full((3,), -1.0))
+    boxes = tokens.boxes(*size)
+    assert len(boxes) == len(laid_out) == tokens.count(*size)
+    assert [box is None for box in boxes] == (laid_out[:, 2] == -1).tolist()
+    num_inside = 0
+    for box, (red, green, blue) in zip(boxes, laid_out.tolist(), strict=True):
+        if box is not None and blue == 1:
+            num_inside += 1
+            assert red == pytest.approx((box[0] + box[2]) / 2, abs=0.012)
+            assert green == pytest.approx((box[1] + box[3]) / 2, abs=0.012)
+    assert num_inside >= 0.7 * sum(box is not None for box in boxes)
+
+
+def test_boxes_need_tiles() -> None:
+    with pytest.raises(ArgumentError, match="known with AnyRes tiles alone, and image_grid_pinpoints is empty"):
+        ImageTokens(grid=2, tile_size=28).boxes(30, 40)

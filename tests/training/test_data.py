@@ -30,6 +30,7 @@ from videolm.training.data import (
     prepare_sample,
     shuffled_index,
 )
+from videolm.training.samples import PlacedWord
 from videolm.training.start import load_start
 
 MakeConfig = Callable[..., Path]
@@ -103,8 +104,44 @@ def test_visual_tokens_can_learn_a_word_each() -> None:
 def test_words_that_do_not_fit_the_visual_tokens_are_refused(processor: Processor) -> None:
     with pytest.raises(ProcessingError, match=r"Sample s has 1 visual_words and its media have 8 tokens"):
         prepare_sample(sample(visual_words=("left",)), processor, sampling=SAMPLING)
-    with pytest.raises(ProcessingError, match=r"'left' of visual_words is 3 tokens, expected one that begins a word"):
+    with pytest.raises(ProcessingError, match=r"'left' of visual_words is 3 tokens, expected one\. Choose"):
         prepare_sample(sample(visual_words=("left",) * 8), processor, sampling=SAMPLING)
+
+
+def picture_sample(**changes: Any) -> TrainingSample:
+    image = {"type": "image"}
+    messages = (
+        {"role": "user", "content": [image, {"type": "text", "text": "what?"}]},
+        {"role": "assistant", "content": "red"},
+    )
+    return TrainingSample(id="p", media=(Image.new("RGB", (48, 24)),), messages=messages, **changes)
+
+
+def test_placed_words_are_learned_where_the_centres_of_tokens_lie_in_their_boxes() -> None:
+    processor = load().processor
+    plain = prepare_sample(picture_sample(), processor, sampling=SAMPLING)
+    # "left" is at one token of the map's 8 rows of 16. The base tile's first token has its centre there, too, but
+    # the box is not half as wide as that token's part.
+    placed = (PlacedWord(word="left", box=(0.05, 0.03, 0.1, 0.11)), PlacedWord(word="K", box=(0.5, 0.5, 1.0, 1.0)))
+    inputs = prepare_sample(picture_sample(placed_words=placed), processor, sampling=SAMPLING)
+    assert plain.labels is not None
+    assert inputs.labels is not None
+    start, count = plain.media_starts[0], plain.media[0].num_tokens
+    assert count == 64 + 8 * 17
+    said = {
+        place - start - 1: processor.tokenizer.decode([label])
+        for place, (label, before) in enumerate(zip(inputs.labels, plain.labels, strict=True))
+        if label != before
+    }
+    base = {row * 8 + column: "K" for row in range(4, 8) for column in range(4, 8)}
+    grid = {64 + row * 17 + column: "K" for row in range(4, 8) for column in range(8, 16)}
+    assert said == {**base, 65: " left", **grid}
+
+
+def test_placed_words_need_a_picture(processor: Processor) -> None:
+    words = (PlacedWord(word="left", box=(0.0, 0.0, 1.0, 1.0)),)
+    with pytest.raises(ProcessingError, match=r"Sample s has placed_words and its media are: video\. Expected one"):
+        prepare_sample(sample(placed_words=words), processor, sampling=SAMPLING)
 
 
 def test_half_pixels(processor: Processor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, Literal
@@ -12,14 +12,15 @@ import numpy as np
 from PIL import Image
 
 from videolm.contracts import Frames, Message
-from videolm.training.samples import TrainingSample
+from videolm.training.samples import PlacedWord, TrainingSample
 from videolm.world.cell_words import cell_words
 from videolm.world.charts import MAP_QUESTIONS, Listing, Printed, sample_chart, sample_lines, sample_print
 from videolm.world.drawing import draw_frame, encode_clip, encode_picture
 from videolm.world.phrasings import Phrasings, draw_phrasing
+from videolm.world.placed_words import placed_words
 from videolm.world.questions import Question, QuestionMaker, Task, changes, heading, track, with_pronoun
 from videolm.world.sampler import MAPPED, SceneStyle, sample_scene
-from videolm.world.scene import Scene
+from videolm.world.scene import Scene, Text
 
 Shown = Literal["clip", "picture", "still", "chart"]
 """A still is a picture shown as a video of one frame: the cheapest way to learn to see. A chart is a still of many
@@ -71,6 +72,8 @@ class MovingShapes:
             it asks none of them again, and nothing twice about one shape.
         describes_last: whether a description comes after all questions, none of which can then be answered from it.
         cell_words: whether each visual token of a clip that is not encoded learns what happens at its place.
+        placed_words: whether the visual tokens of a picture learn what stands at their places: letters and kinds of
+            shapes.
         pronouns: share of the questions about the only shape, or the one that was asked about just before, that call
             it "it".
     """
@@ -103,6 +106,7 @@ class MovingShapes:
         changing: float = 0.0,
         pronouns: float = 0.0,
         cell_words: bool = False,
+        placed_words: bool = False,
     ) -> None:
         self.shown = shown
         self.styles = dict(styles or {})
@@ -128,6 +132,7 @@ class MovingShapes:
         self.changing = changing
         self.pronouns = pronouns
         self.cell_words = cell_words
+        self.placed_words = placed_words
         self.task_weights = {**TASK_WEIGHTS.get(shown, {}), **(task_weights or {})}
 
     def sample(self, index: int) -> TrainingSample:
@@ -153,7 +158,13 @@ class MovingShapes:
             media=(medium,),
             messages=_conversation(questions, kind, random),
             visual_words=self._visual_words(scene, medium, random),
+            placed_words=self._placed_words(scene, [scene.text] if scene.text else [], kind, random),
         )
+
+    def _placed_words(self, scene: Scene, texts: Sequence[Text], kind: str, random: Random) -> tuple[PlacedWord, ...]:
+        if not self.placed_words or kind != "image":
+            return ()
+        return tuple(PlacedWord(word=word, box=box) for word, box in placed_words(scene, texts, random))
 
     def _visual_words(self, scene: Scene, medium: Any, random: Random) -> tuple[str, ...]:
         if not self.cell_words or not isinstance(medium, Frames):
@@ -184,12 +195,13 @@ class MovingShapes:
 
     def _chart(self, index: int, random: Random) -> TrainingSample:
         listing: Listing | Printed
-        asked = ""
-        kind = "video"
+        asked, kind = "", "video"
+        texts: Sequence[Text] = ()
         if self.lines and random.random() < self.lines:
             listing = "lines"
             printed = sample_lines(random, shorter_side=self.shorter_side, numbers=self.numbers)
             scene, pixels, answer = printed.scene, printed.draw(), f"{printed.read()}."
+            texts = tuple(printed.texts.values())
             if self.tiled and random.random() < self.tiled:
                 kind = "image"
             if printed.rows == 1 and random.random() < 0.5:
@@ -211,6 +223,7 @@ class MovingShapes:
                 {"role": "user", "content": [{"type": kind}, question]},
                 {"role": "assistant", "content": answer},
             ),
+            placed_words=self._placed_words(scene, texts, kind, random),
         )
 
     def _questions(self, scene: Scene, random: Random, summary: Task) -> list[Question]:

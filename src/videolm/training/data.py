@@ -20,6 +20,7 @@ from videolm.processing.processor import Processor
 from videolm.training.config import DataConfig
 from videolm.training.conversations import ConversationFile
 from videolm.training.samples import SampleSource, TrainingSample
+from videolm.training.visual_words import with_visual_words
 
 __all__ = [
     "FailedSample",
@@ -204,38 +205,9 @@ def prepare_sample(
             f"Sample {sample.id} holds nothing to learn: no assistant text in {len(sample.messages)} messages, "
             "expected at least one answer. Correct or remove it."
         )
-    if sample.visual_words:
-        inputs = _with_words(inputs, sample, processor)
+    if sample.visual_words or sample.placed_words:
+        inputs = with_visual_words(inputs, sample, processor)
     return _halve(inputs) if half else inputs
-
-
-def _with_words(inputs: ModelInputs, sample: TrainingSample, processor: Processor) -> ModelInputs:
-    """Have each visual token be followed by a word of its own, in what is learned."""
-    assert inputs.labels is not None
-    places = [
-        first + index
-        for first, medium in zip(inputs.media_starts, inputs.media, strict=True)
-        for index in range(medium.num_tokens)
-    ]
-    if len(places) != len(sample.visual_words):
-        raise ProcessingError(
-            f"Sample {sample.id} has {len(sample.visual_words)} visual_words and its media have {len(places)} tokens, "
-            "expected a word, or an empty text, for each. Correct them, or leave them out."
-        )
-    labels, tokens = list(inputs.labels), {word: _token_of(word, processor) for word in {*sample.visual_words} if word}
-    for place, word in zip(places, sample.visual_words, strict=True):
-        if word and place + 1 < len(labels):  # What is learned at a token is the label of the next.
-            labels[place + 1] = tokens[word]
-    return replace(inputs, labels=tuple(labels))
-
-
-def _token_of(word: str, processor: Processor) -> int:
-    ids = processor.tokenizer.encode(f" {word}", special=False)
-    if len(ids) != 1:
-        raise ProcessingError(
-            f"{word!r} of visual_words is {len(ids)} tokens, expected one that begins a word. Choose another word."
-        )
-    return int(ids[0])
 
 
 def media_kinds(messages: Sequence[Message]) -> list[MediaKind]:

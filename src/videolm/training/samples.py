@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from videolm.contracts import Message
+from videolm.visual_tokens import Box
 
-__all__ = ["SampleSource", "TrainingSample"]
+__all__ = ["PlacedWord", "SampleSource", "TrainingSample"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedWord:
+    """A word for a part of a picture."""
+
+    word: str
+    box: Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +29,9 @@ class TrainingSample:
     messages: tuple[Message, ...]
     visual_words: tuple[str, ...] = ()
     """A word for each visual token of all media, to be said at that very token; empty where nothing is learned."""
+    placed_words: tuple[PlacedWord, ...] = ()
+    """The same for the only medium, a picture of a model with AnyRes tiles: each token whose centre lies in a word's
+    box learns that word, unless the token is of a part more than twice as wide or as high as the box."""
 
 
 class SampleSource(Protocol):

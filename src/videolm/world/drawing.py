@@ -119,14 +119,38 @@ def _outline(kind: str) -> tuple[Point, ...]:
 
 
 @lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow without FreeType"
+    return font
 
 
 def paste_text(canvas: Image.Image, text: Text) -> None:
     """Print a word on a picture."""
-    # The built-in font's capitals are about 0.72 of its size.
-    size = max(round(text.height * min(canvas.width, canvas.height) / 0.72), 6)
     ImageDraw.Draw(canvas).text(
-        (text.x * canvas.width, text.y * canvas.height), text.words, fill=text.rgb, font=_font(size), anchor="mm"
+        (text.x * canvas.width, text.y * canvas.height),
+        text.words,
+        fill=text.rgb,
+        font=_font_of(text, canvas.height, canvas.width),
+        anchor="mm",
     )
+
+
+def letter_boxes(text: Text, height: int, width: int) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """Each letter of a word printed on a picture of this size, and the left, top, right and bottom of its part of it.
+
+    From one letter's beginning to the next one's, as high as the highest of them; fractions of width and height.
+    """
+    font = _font_of(text, height, width)
+    _, top, _, bottom = font.getbbox(text.words, anchor="mm")
+    start_x, y = text.x * width - font.getlength(text.words) / 2, text.y * height
+    ends = [start_x + font.getlength(text.words[: count + 1]) for count in range(len(text.words))]
+    return [
+        (letter, (left / width, (y + top) / height, right / width, (y + bottom) / height))
+        for letter, left, right in zip(text.words, [start_x, *ends], ends, strict=False)
+    ]
+
+
+def _font_of(text: Text, height: int, width: int) -> ImageFont.FreeTypeFont:
+    # The built-in font's capitals are about 0.72 of its size.
+    return _font(max(round(text.height * min(width, height) / 0.72), 6))
