@@ -132,6 +132,12 @@ def test_the_kernel_is_used_where_it_is_there_and_wanted(
     assert half.storage.num_bytes * (2 if is_used else 1) == runner.storage.num_bytes
 
 
+def test_keys_and_values_in_float16_are_not_the_kernels() -> None:
+    model, inputs = tiny_model().to(torch.float16), prompt([1, 2, 3, 4, 5])
+    logits = run(runner_of(model, cache_dtype="model"), row(model, inputs, 0, 5, [5, 9], num_logits=1))
+    torch.testing.assert_close(logits, last_logits(model, inputs)[None], rtol=2e-2, atol=2e-2)
+
+
 # --- how large the cache is ---
 
 

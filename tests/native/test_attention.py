@@ -74,14 +74,27 @@ def test_scores_of_any_size(scale: float) -> None:
     compare([(1, 500), (3, 60)], 5, heads=(4, 2, 64), dtype=torch.float32, scale=scale)
 
 
-@pytest.mark.parametrize("num_threads", [1, 2, 3])
-def test_any_number_of_threads_gives_the_same(num_threads: int) -> None:
+@pytest.mark.parametrize("num_threads", [1, 2, 5, 12])
+@pytest.mark.parametrize("sizes", [[(1, 650)], [(1, 300), (16, 300)], [(3, 500), (1, 0)], [(20, 600)]])
+def test_any_number_of_threads_gives_the_same(num_threads: int, sizes: list[tuple[int, int]]) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        compare([(1, 300), (16, 100)], 1, heads=(4, 2, 64), dtype=torch.float32)
+        for dtype in (torch.float32, torch.bfloat16):
+            compare(sizes, 1, heads=(4, 2, 64), dtype=dtype)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "length", "num_threads", "expected"),
+    [(4, 4000, 4, 1), (4, 4000, 5, 3), (4, 4000, 64, 15), (4, 600, 64, 2), (4, 100, 64, 1), (1, 4000, 2, 4)],
+)
+def test_sequences_are_cut_where_heads_are_fewer_than_threads(
+    num_heads: int, length: int, num_threads: int, expected: int
+) -> None:
+    few = FewQueries.of([0], [1], [[(0, length)]])
+    assert few._num_pieces(num_heads, num_threads) == expected
 
 
 def test_what_is_no_number_is_told() -> None:

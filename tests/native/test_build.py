@@ -36,21 +36,30 @@ def test_it_is_compiled_once_and_kept_for_this_user_alone(cache: Path) -> None:
     assert [path.stat().st_mtime_ns for path in cache.iterdir()] == [written]
 
 
-def test_no_compiler_is_no_library(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_no_compiler_is_no_library_and_the_reason_is_logged(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    assert load_library("attention") is None
+    with caplog.at_level("INFO"):
+        assert load_library("attention") is None
+    assert caplog.messages == [
+        "attention.c is not compiled, and PyTorch's operations do its work: there is no C compiler 'no-such-compiler' "
+        "(CC names another)"
+    ]
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("script", ["exit 1", '[ "$1" = --version ] && exit 0; echo broken >&2; exit 1', "exit 0"])
 def test_a_compiler_that_fails_leaves_nothing(
-    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     compiler = tmp_path / "cc"
     compiler.write_text(f"#!/bin/sh\n{script}\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
-    assert load_library("attention") is None
+    with caplog.at_level("INFO"):
+        assert load_library("attention") is None
+    assert ("do its work: broken" in caplog.text) == ("broken" in script)
     assert not list(cache.iterdir())
 
 

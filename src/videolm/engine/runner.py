@@ -18,7 +18,7 @@ from videolm.engine.work import Copy
 from videolm.errors import CapacityError
 from videolm.models.prepacked import lay_out_linears, prepack_linears
 from videolm.models.video_lm import VideoLM
-from videolm.native.attention import WIDEST_HEAD, has_attention
+from videolm.native.attention import DTYPES, WIDEST_HEAD, has_attention
 
 __all__ = ["SHARE_OF_FREE", "ModelRunner", "cached_token_bytes"]
 
@@ -41,6 +41,7 @@ class ModelRunner:
         self._row_width = decoder.num_key_value_heads * decoder.head_width
         self._has_kernel = config.compiles_kernels and _suits_kernel(model)
         dtype = _row_dtype(config.cache_dtype, model, self._has_kernel)
+        self._has_kernel &= dtype in (*DTYPES, torch.int8)  # What is in int8 is read as float32 or bfloat16.
         self.num_blocks = _num_blocks(config, model)
         num_slots = self.num_blocks * config.block_size
         capture = capture or capture_for(config, model.device)

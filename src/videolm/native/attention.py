@@ -13,12 +13,16 @@ from torch import Tensor
 
 from videolm.native.build import load_library
 
-__all__ = ["WIDEST_HEAD", "FewQueries", "has_attention"]
+__all__ = ["DTYPES", "WIDEST_HEAD", "FewQueries", "has_attention"]
 
 WIDEST_HEAD = 256
 """Numbers in one head, at most, as in attention.c."""
 _NAMES = {torch.float32: "attend_float32", torch.bfloat16: "attend_bfloat16"}
+DTYPES = frozenset(_NAMES)
+"""Of keys and values."""
 _POINTER, _WHOLE = ctypes.c_void_p, ctypes.c_int64
+_LEAST_PIECE = 256
+"""Keys in a piece of a sequence, at least: fewer are read sooner than their sums are brought together."""
 
 
 def has_attention() -> bool:
@@ -31,27 +35,35 @@ class FewQueries:
     """Some of the sequences of a packed row: their last tokens see what lies in their spans up to themselves."""
 
     sequences: Tensor
-    """``[N, 5]`` int64: first query, number of queries, first span, number of spans, and tokens in all."""
+    """``[N, 6]`` int64: first query, number of queries, first span, number of spans, tokens in all, and queries of the
+    sequences before."""
     spans: Tensor
     """``[M, 2]`` int64: first slot and the one after the last."""
     num_queries: int
     """Of the packed row, at least."""
     num_slots: int
     """Of keys and values, at least."""
+    num_own: int
+    """Queries of all these sequences."""
+    longest: int
+    """Tokens of the longest of them."""
 
     @classmethod
     def of(cls, firsts: Sequence[int], counts: Sequence[int], spans: Sequence[Sequence[tuple[int, int]]]) -> FewQueries:
         """Sequences by their first query, their number of queries, and where they lie, the queries' own included."""
-        lines, first_span = [], 0
+        lines, first_span, before = [], 0, 0
         for first, count, own in zip(firsts, counts, spans, strict=True):
-            lines.append((first, count, first_span, len(own), sum(stop - start for start, stop in own)))
+            lines.append((first, count, first_span, len(own), sum(stop - start for start, stop in own), before))
             first_span += len(own)
+            before += count
         flat = [span for own in spans for span in own]
         return cls(
-            sequences=torch.tensor(lines, dtype=torch.int64).view(-1, 5),
+            sequences=torch.tensor(lines, dtype=torch.int64).view(-1, 6),
             spans=torch.tensor(flat, dtype=torch.int64).view(-1, 2),
             num_queries=max(first + count for first, count in zip(firsts, counts, strict=True)),
             num_slots=max(stop for _, stop in flat),
+            num_own=before,
+            longest=max(line[4] for line in lines),
         )
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
@@ -76,11 +88,22 @@ class FewQueries:
         assert width <= WIDEST_HEAD, width
         assert self.num_queries <= num_rows, (self.num_queries, num_rows)
         assert self.num_slots <= keys.shape[1], (self.num_slots, keys.shape)
+        threads = torch.get_num_threads()
+        pieces = self._num_pieces(len(keys), threads)
+        num_places = self.num_own * num_heads
+        partial = out.new_empty(pieces, num_places, width + 2) if pieces > 1 else out
         _kernels()[keys.dtype](
             queries.data_ptr(), keys.data_ptr(), values.data_ptr(), out.data_ptr(), self.sequences.data_ptr(),
             len(self.sequences), self.spans.data_ptr(), num_heads, len(keys), width, keys.stride(0), values.stride(0),
-            width**-0.5, torch.get_num_threads(),
+            width**-0.5, threads, pieces, partial.data_ptr(), num_places,
         )  # fmt: skip
+
+    def _num_pieces(self, num_key_heads: int, num_threads: int) -> int:
+        """Into how many pieces sequences are cut so that all threads have work."""
+        num_items = len(self.sequences) * num_key_heads
+        if num_items >= num_threads:
+            return 1
+        return max(1, min(-(-2 * num_threads // num_items), self.longest // _LEAST_PIECE))
 
 
 @functools.cache
@@ -92,7 +115,7 @@ def _kernels() -> dict[torch.dtype, Callable[..., Any]]:
         function = getattr(library, name)
         function.restype = None
         function.argtypes = [
-            *[_POINTER] * 5, _WHOLE, _POINTER, *[_WHOLE] * 5, ctypes.c_float, ctypes.c_int32,
+            *[_POINTER] * 5, _WHOLE, _POINTER, *[_WHOLE] * 5, ctypes.c_float, ctypes.c_int32, _WHOLE, _POINTER, _WHOLE,
         ]  # fmt: skip
         kernels[dtype] = function
     return kernels

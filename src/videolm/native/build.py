@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -21,6 +22,7 @@ _FLAGS = (
     "-shared",
 )  # fmt: skip
 _TIMEOUT_S = 120.0
+_LOG = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -28,19 +30,27 @@ def load_library(name: str) -> ctypes.CDLL | None:
     """The compiled ``name``.c; None where it cannot be had: no compiler, no OpenMP, or nowhere to put it.
 
     What was compiled is kept (see ``cache_folder``) under a name that says of what, by what and for which processor.
+    Why there is none is logged.
     """
-    compiler = shutil.which(os.environ.get("CC") or "cc")
-    if compiler is None:
-        return None
-    source = resources.files(__package__).joinpath(f"{name}.c").read_bytes()
     try:
-        folder = cache_folder()
-        path = folder / f"{name}-{_key(source, compiler)}.so"
-        if not path.exists():
-            _compile(compiler, source, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
+        return _load(name)
+    except (OSError, subprocess.SubprocessError) as error:
+        told = getattr(error, "stderr", None) or str(error).encode()
+        reason = next(iter(told.decode(errors="replace").splitlines()), type(error).__name__)
+        _LOG.info("%s.c is not compiled, and PyTorch's operations do its work: %s", name, reason)
         return None
+
+
+def _load(name: str) -> ctypes.CDLL:
+    command = os.environ.get("CC") or "cc"
+    compiler = shutil.which(command)
+    if compiler is None or os.name != "posix":
+        raise FileNotFoundError(f"there is no C compiler {command!r} (CC names another)")
+    source = resources.files(__package__).joinpath(f"{name}.c").read_bytes()
+    path = cache_folder() / f"{name}-{_key(source, compiler)}.so"
+    if not path.exists():
+        _compile(compiler, source, path)
+    return ctypes.CDLL(str(path))
 
 
 def cache_folder() -> Path:
