@@ -66,13 +66,13 @@ class PagedPlan:
                 keys are few, and on anything but a CPU, where a few large calls are faster than many small ones.
             has_kernel: Whether sequences with few queries go to the compiled kernel, on a CPU.
         """
-        if has_kernel and min(counts, default=0) <= _FEW_QUERIES:
-            return cls._with_kernel(counts, spans)
         lengths = [sum(end - start for start, end in sequence) for sequence in spans]
         if pads is None:
             is_small = row_width is not None and len(counts) > 2 and max(lengths) * row_width <= _SMALL_KEYS
             pads = is_small or (device is not None and device.type != "cpu")
         masks = tuple(_mask(count, length, device) for count, length in zip(counts, lengths, strict=True))
+        if has_kernel and min(counts) <= _FEW_QUERIES:
+            return cls(counts=tuple(counts), spans=tuple(spans), masks=masks, few=_few(counts, spans))
         padded, is_real = None, None
         if pads and len(counts) > 1 and max(counts) == 1:
             longest = max(lengths)
@@ -82,17 +82,6 @@ class PagedPlan:
             padded = padded.to(device)
             is_real = (torch.arange(longest) < torch.tensor(lengths)[:, None])[:, None, None].to(device)
         return cls(counts=tuple(counts), spans=tuple(spans), masks=masks, padded=padded, is_real=is_real)
-
-    @classmethod
-    def _with_kernel(cls, counts: Sequence[int], spans: Sequence[Spans]) -> PagedPlan:
-        firsts = list(accumulate(counts, initial=0))
-        few = [index for index, count in enumerate(counts) if count <= _FEW_QUERIES]
-        masks = (
-            _mask(count, sum(end - start for start, end in own), None) if count > _FEW_QUERIES else None
-            for count, own in zip(counts, spans, strict=True)
-        )
-        by_kernel = FewQueries.of([firsts[i] for i in few], [counts[i] for i in few], [spans[i] for i in few])
-        return cls(counts=tuple(counts), spans=tuple(spans), masks=tuple(masks), few=by_kernel)
 
     @classmethod
     def gathered(cls, slots: Tensor, is_real: Tensor) -> PagedPlan:
@@ -138,6 +127,13 @@ class PagedPlan:
         grouped = rows.view(len(rows), len(columns), -1, width)  # [N, K, A / K, head]
         mixed = functional.scaled_dot_product_attention(grouped, own_keys, own_values, attn_mask=self.is_real)
         return mixed.reshape(1, len(rows), num_heads, width)
+
+
+def _few(counts: Sequence[int], spans: Sequence[Spans]) -> FewQueries:
+    """The sequences with few queries."""
+    firsts = list(accumulate(counts, initial=0))
+    few = [index for index, count in enumerate(counts) if count <= _FEW_QUERIES]
+    return FewQueries.of([firsts[i] for i in few], [counts[i] for i in few], [spans[i] for i in few])
 
 
 def _mask(count: int, length: int, device: torch.device | None) -> Tensor | None:
