@@ -64,6 +64,14 @@ def test_a_compiler_that_fails_leaves_nothing(
 
 
 @needs_compiler
+def test_a_user_without_a_home_has_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # As for a user whom the system does not know.
+    assert load_library("attention") is None
+
+
+@needs_compiler
 def test_what_others_may_write_into_is_not_run(cache: Path) -> None:
     cache.mkdir(parents=True)
     cache.chmod(0o777)

@@ -34,7 +34,7 @@ def load_library(name: str) -> ctypes.CDLL | None:
     """
     try:
         return _load(name)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: a user without a home.
         told = getattr(error, "stderr", None) or str(error).encode()
         reason = next(iter(told.decode(errors="replace").splitlines()), type(error).__name__)
         _LOG.info("%s.c is not compiled, and PyTorch's operations do its work: %s", name, reason)
